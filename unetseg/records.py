@@ -1,0 +1,210 @@
+"""The records that travel between the rooms: frozen, typed, without behaviour of their own.
+
+Shape letters: `B` batch, `C` channels, `K` classes or output maps, `*S` spatial axes in array
+order.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.geometry import Geometry
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a scan came from.
+
+    path : the file that was read
+    format : name of the format in FORMATS
+    header : what only that format understands (NIfTI header, OME metadata); opaque to all others
+    """
+
+    path: Path
+    format: str
+    header: object = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """An input image with its place in space.
+
+    array : (C, *S), any real dtype, as stored in the file
+    channels : C names
+    is_picture : the channels are the colours of a picture (grey or red, green, blue), so that
+        grey and colour files may stand in one set
+    """
+
+    array: NDArray[Any]
+    geometry: Geometry
+    channels: tuple[str, ...]
+    source: Source
+    is_picture: bool = False
+
+
+@dataclass(frozen=True)
+class Label:
+    """A value that a mask may hold, and what it stands for."""
+
+    value: int
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Integer labels with their place in space.
+
+    array : (*S) integer, the values written to the file
+    labels : the values with their names, background included; empty if nobody named them
+    """
+
+    array: NDArray[np.integer[Any]]
+    geometry: Geometry
+    labels: tuple[Label, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan on disk and, where there is one, its truth.
+
+    images : one file, or one file per channel in channel order
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    truth: Path | None = None
+    split: Split = "train"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a person should know about the data.
+
+    severity : an error stops a training, a warning does not, a note is only said
+    """
+
+    severity: Literal["error", "warning", "note"]
+    where: str
+    sentence: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the work will run on.
+
+    device : cpu, cuda, cuda:1, mps
+    memory_bytes : free memory of that device
+    cores : processor cores that this process may use
+    """
+
+    device: str
+    memory_bytes: int
+    cores: int
+
+    @property
+    def kind(self) -> str:
+        """The device without its number."""
+        return self.device.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """The metrics of one class of one case; NaN where a metric is undefined.
+
+    distances are in the geometry's `unit`
+    """
+
+    case: str
+    label: Label
+    unit: str
+    values: tuple[tuple[str, float], ...]
+
+    def __getitem__(self, metric: str) -> float:
+        return dict(self.values)[metric]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of work begins: `total` units, or unknown if None."""
+
+    name: str
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class Advance:
+    """One more unit of the current stage is done."""
+
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence for the person and the log."""
+
+    text: str
+    level: Literal["info", "warning", "error"] = "info"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands, between epochs.
+
+    share : of the whole training, 0 to 1
+    waiting : share of the training time that the device waited for data
+    """
+
+    share: float
+    step: int
+    loss: float
+    steps_per_second: float
+    waiting: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One line of history.csv.
+
+    dice : mean over validation cases per foreground class, NaN where undefined
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    learning_rate: float
+    loss: float
+    steps_per_second: float
+    waiting: float
+    dice: tuple[float, ...]
+    mean_dice: float
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class FileDone:
+    """One file of a prediction is finished, skipped or failed."""
+
+    path: Path
+    output: Path | None
+    status: Literal["done", "skipped", "failed"]
+    seconds: float = 0.0
+    message: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
+    voxel_volume: float = field(default=float("nan"))
+    unit: str = ""
+
+
+Event = Stage | Advance | Note | Progress | EpochDone | FileDone
+Listener = Callable[[Event], None]
+
+
+def ignore_event(event: Event) -> None:
+    """The listener of those who only want the result."""
