@@ -1,0 +1,345 @@
+"""The plan of a training: frozen dataclasses, written to and read from TOML.
+
+A plan is complete: every value that shapes a training stands in it, with the reason beside it as
+a comment, and may be edited. `plan.toml` has the sections data, patch, network, training, decode.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import tomlkit
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from tomlkit.items import Table
+
+from unetseg.errors import UsageError, nearest
+from unetseg.files import write_text
+from unetseg.geometry import Unit
+
+# An unknown key is a typing error, and a typing error must not train for hours.
+_STRICT = ConfigDict(extra="forbid")
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PerAxis = tuple[Positive, ...]
+Normalisation = Literal["clip_zscore", "zscore", "zscore_nonzero", "percentile"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlan:
+    """What the network sees and what it names.
+
+    spacing : edge lengths of the plan's grid per axis, in `unit`; empty keeps each scan's own grid
+    orientation : canonical turns the axes to the world's (RAS for NIfTI), as_read leaves them
+    clip, mean, std : per channel, for the normalisation clip_zscore
+    class_values : the values in the mask files, background (0) first
+    merge_labels : every non-zero value is one class (object ids seen as foreground)
+    ignore_value : voxels with this value count neither in the loss nor in a metric
+    """
+
+    __pydantic_config__ = _STRICT
+    task: str
+    dimensions: Literal[2, 3]
+    channels: tuple[str, ...]
+    unit: Unit
+    spacing: tuple[PositiveFloat, ...] = ()
+    orientation: Literal["canonical", "as_read"]
+    normalisation: Normalisation
+    clip: tuple[tuple[float, float], ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[PositiveFloat, ...] = ()
+    class_names: tuple[str, ...]
+    class_values: tuple[int, ...]
+    merge_labels: bool = False
+    ignore_value: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchPlan:
+    """How much the network sees at once.
+
+    size : voxels per axis of the plan's grid
+    batch : patches per step
+    """
+
+    __pydantic_config__ = _STRICT
+    size: PerAxis
+    batch: Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkPlan:
+    """The U-Net; every tuple has one entry per level, finest first.
+
+    strides : per level and axis, relative to the level above; the first is all ones
+    kernels : per level and axis
+    blocks : convolutions per level
+    """
+
+    __pydantic_config__ = _STRICT
+    encoder: str
+    skip: str
+    levels: Positive
+    features: tuple[Positive, ...]
+    strides: tuple[PerAxis, ...]
+    kernels: tuple[PerAxis, ...]
+    blocks: tuple[Positive, ...]
+    norm: Literal["instance", "batch", "group"] = "instance"
+    deep_supervision: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentPlan:
+    """Random changes of a batch; each `*_probability` is per sample.
+
+    rotation_degrees : largest angle per rotation axis (one in 2-D, three in 3-D, array order)
+    mirror_axes : array axes along which a sample is flipped with probability one half
+    scale, gamma, brightness, contrast : lowest and highest factor
+    noise, blur : largest standard deviation (normalised intensity; voxels)
+    """
+
+    __pydantic_config__ = _STRICT
+    mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...]
+    spatial_probability: Share
+    rotation_degrees: tuple[Annotated[float, Field(ge=0, le=180)], ...]
+    scale: tuple[PositiveFloat, PositiveFloat]
+    intensity_probability: Share
+    brightness: tuple[PositiveFloat, PositiveFloat]
+    contrast: tuple[PositiveFloat, PositiveFloat]
+    gamma: tuple[PositiveFloat, PositiveFloat]
+    noise: Weight
+    blur: Weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """How the network learns.
+
+    minutes : the whole command's time budget; without it the training lasts `epochs`
+    average_decay : decay of the averaged weights per step; 0 switches averaging off
+    foreground_share : share of the patches centred on a voxel of a class
+    validation_cases : cases scored after an epoch; all of them are scored at the end
+    """
+
+    __pydantic_config__ = _STRICT
+    seed: Annotated[int, Field(ge=0)]
+    fold: Annotated[int, Field(ge=0)]
+    folds: Annotated[int, Field(ge=2)]
+    minutes: PositiveFloat | None = None
+    epochs: Positive
+    steps_per_epoch: Positive
+    learning_rate: PositiveFloat
+    weight_decay: Weight
+    warmup_steps: Annotated[int, Field(ge=0)]
+    gradient_clip: PositiveFloat
+    average_decay: Annotated[float, Field(ge=0, lt=1)]
+    foreground_share: Share
+    dice_weight: Weight
+    cross_entropy_weight: Weight
+    precision: Literal["float32", "bfloat16", "float16"]
+    validation_cases: Positive
+    augment: AugmentPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodePlan:
+    """How windows become a mask.
+
+    overlap : share of a window that its neighbour covers too
+    mirror : average over the mirrored axes of the training (slower)
+    """
+
+    __pydantic_config__ = _STRICT
+    overlap: Annotated[float, Field(ge=0, lt=1)]
+    mirror: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that shapes a training and its predictions."""
+
+    __pydantic_config__ = _STRICT
+    data: DataPlan
+    patch: PatchPlan
+    network: NetworkPlan
+    training: TrainingPlan
+    decode: DecodePlan
+    # Why each value is what it is, by dotted key; a comment in the file, no part of the plan.
+    reasons: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        axes, network = self.data.dimensions, self.network
+        per_level = {
+            "features": network.features,
+            "strides": network.strides,
+            "kernels": network.kernels,
+            "blocks": network.blocks,
+        }
+        for name, values in per_level.items():
+            if len(values) != network.levels:
+                raise ValueError(
+                    f"network.{name} needs one entry per level ({network.levels}),"
+                    f" got {len(values)}"
+                )
+        per_axis = {"patch.size": self.patch.size, "data.spacing": self.data.spacing}
+        per_axis |= {f"network.strides[{i}]": s for i, s in enumerate(network.strides)}
+        per_axis |= {f"network.kernels[{i}]": k for i, k in enumerate(network.kernels)}
+        for name, values in per_axis.items():
+            if values and len(values) != axes:
+                raise ValueError(f"{name} needs one entry per axis ({axes}), got {len(values)}")
+        if set(network.strides[0]) != {1}:
+            raise ValueError("network.strides[0] must be all ones: level 0 is at full resolution")
+        if any(size % 2 == 0 for kernel in network.kernels for size in kernel):
+            raise ValueError("network.kernels must be odd")
+        if len(self.data.class_names) != len(self.data.class_values):
+            raise ValueError("data.class_names and data.class_values differ in length")
+        if len(self.data.class_values) < 2 or self.data.class_values[0] != 0:
+            raise ValueError("data.class_values must begin with 0 and hold one class more")
+        if self.training.fold >= self.training.folds:
+            raise ValueError(f"training.fold must be below training.folds ({self.training.folds})")
+        if any(axis >= axes for axis in self.training.augment.mirror_axes):
+            raise ValueError(f"training.augment.mirror_axes must be below {axes}")
+
+
+_ADAPTER = TypeAdapter(Plan)
+
+
+def _leaves(record: type, prefix: str = "") -> Iterator[tuple[str, type]]:
+    for name, kind in get_type_hints(record).items():
+        if name in ("reasons", "__pydantic_config__"):
+            continue
+        if is_dataclass(kind) and isinstance(kind, type):
+            yield from _leaves(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", kind
+
+
+def plan_keys() -> tuple[str, ...]:
+    """Every dotted key of a plan, in file order."""
+    return tuple(name for name, _ in _leaves(Plan))
+
+
+def check_keys(keys: Mapping[str, Any], *, where: object) -> None:
+    """Raise UsageError with the nearest known key if one of `keys` is not a key of a plan."""
+    known = plan_keys()
+    for key in keys:
+        if key not in known:
+            raise UsageError("no such plan key", where=where, got=key, hint=nearest(key, known))
+
+
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """`("training.epochs=8", ...)` as values by dotted key.
+
+    A value is read as TOML; what is not TOML is a string, so that quotes are not needed.
+    Raises UsageError for a missing `=` or an unknown key.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError("not a setting", where="--set", expected="key=value", got=setting)
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text.strip()
+    check_keys(values, where="--set")
+    return values
+
+
+def make_plan(
+    values: Mapping[str, Any], reasons: Mapping[str, str], *, where: object = "plan"
+) -> Plan:
+    """A checked plan from values by dotted key. Raises UsageError that names the key at fault."""
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[name] = value
+    return _checked(tree, reasons, where)
+
+
+def _checked(tree: Mapping[str, Any], reasons: Mapping[str, str], where: object) -> Plan:
+    try:
+        return _ADAPTER.validate_python({**tree, "reasons": dict(reasons)})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        given = first.get("input")
+        raise UsageError(
+            re.sub(r"^Value error, ", "", first["msg"]),
+            where=f"{where}: {key}" if key else where,
+            got="" if isinstance(given, dict) or not key else given,
+        ) from error
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write `plan.toml` atomically, each value with its reason as a comment."""
+    document = tomlkit.document()
+    document.add(tomlkit.comment("The plan of this training. Edit it before you train."))
+    for section in ("data", "patch", "network", "training", "decode"):
+        document.add(section, _table(getattr(plan, section), section, plan.reasons))
+    write_text(path, tomlkit.dumps(document))
+
+
+def _table(record: Any, prefix: str, reasons: Mapping[str, str]) -> Table:
+    table = tomlkit.table()
+    for item in fields(record):
+        value, key = getattr(record, item.name), f"{prefix}.{item.name}"
+        if value is None:
+            # TOML has no null: an absent key is the absent value.
+            continue
+        if is_dataclass(value):
+            table.add(item.name, _table(value, key, reasons))
+            continue
+        table.add(item.name, _plain(value))
+        if key in reasons:
+            table[item.name].comment(reasons[key])
+    return table
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+
+
+def read_plan(path: Path) -> Plan:
+    """Read `plan.toml`. Raises UsageError that names the file and the key at fault."""
+    try:
+        tree = tomlkit.parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=path) from error
+    except (ValueError, tomlkit.exceptions.TOMLKitError) as error:
+        raise UsageError(f"not TOML: {error}", where=path) from error
+    reasons: dict[str, str] = {}
+    flat = dict(_flat(tree, "", reasons))
+    check_keys(flat, where=path)
+    return _checked(tree.unwrap(), reasons, path)
+
+
+def _flat(table: Any, prefix: str, reasons: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.", reasons)
+            continue
+        comment = getattr(value, "trivia", None) and value.trivia.comment.lstrip("# ")
+        if comment:
+            reasons[prefix + name] = comment
+        yield prefix + name, value
+
+
+def to_values(plan: Plan) -> dict[str, Any]:
+    """The plan as plain nested values, for JSON and for hashing."""
+    values = asdict(plan)
+    del values["reasons"]
+    return values
+
+
+def from_values(values: Mapping[str, Any], *, where: object) -> Plan:
+    """The inverse of `to_values`. Raises UsageError that names the key at fault."""
+    return _checked(values, {}, where)

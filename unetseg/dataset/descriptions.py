@@ -1,0 +1,146 @@
+"""dataset.json of the Medical Segmentation Decathlon and of nnU-Net: names, never voxels."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetseg.errors import DataError
+from unetseg.records import Label
+
+FILE_NAME = "dataset.json"
+IGNORE = "ignore"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What dataset.json says.
+
+    labels : by value, without the ignore label
+    ignore_value : of voxels that nobody has annotated
+    training : image and mask of each training case, relative to the file's folder
+    announced : number of training cases that the file promises
+    """
+
+    labels: tuple[Label, ...] = ()
+    channels: tuple[str, ...] = ()
+    ignore_value: int | None = None
+    training: tuple[tuple[str, str], ...] = ()
+    announced: int | None = None
+
+
+def read_description(folder: Path) -> Description:
+    """Read dataset.json in `folder`; an empty description if there is none.
+
+    Raises DataError if it is no valid JSON, or its labels or channels are not understood.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return Description()
+    content = _json(path)
+    labels = _labels(_mapping(content, "labels", path), path)
+    channels = _mapping(content, "channel_names", path) or _mapping(content, "modality", path)
+    announced = content.get("numTraining")
+    return Description(
+        tuple(label for label in labels if label.name != IGNORE),
+        _channels(channels, path),
+        next((label.value for label in labels if label.name == IGNORE), None),
+        _training(content.get("training"), path),
+        announced if isinstance(announced, int) else None,
+    )
+
+
+def _json(path: Path) -> Mapping[str, object]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"not valid JSON in line {error.lineno}, column {error.colno}: {error.msg}",
+            where=path,
+            hint="repair the file or remove it",
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"cannot be read: {error}", where=path, hint="save it as UTF-8 or remove it"
+        ) from error
+    if not isinstance(content, dict):
+        raise DataError(
+            "not a description of a data set", where=path, expected="a JSON object {...}"
+        )
+    return content
+
+
+def _mapping(content: Mapping[str, object], key: str, path: Path) -> Mapping[str, object]:
+    value = content.get(key, {})
+    if not isinstance(value, dict):
+        raise DataError(
+            f'"{key}" is not understood',
+            where=path,
+            expected='an object such as {"background": 0, "tumour": 1}'
+            if key == "labels"
+            else 'an object such as {"0": "CT"}',
+            got=json.dumps(value)[:60],
+            hint="correct it, or rename the file if it is meant for another tool",
+        )
+    return value
+
+
+def _labels(entries: Mapping[str, object], path: Path) -> tuple[Label, ...]:
+    labels = sorted(
+        (_label(key, entry, path) for key, entry in entries.items()), key=lambda label: label.value
+    )
+    value, times = next(iter(Counter(label.value for label in labels).most_common(1)), (0, 0))
+    if times > 1:
+        named = ", ".join(label.name for label in labels if label.value == value)
+        raise DataError(f"label value {value} has {times} names: {named}", where=path)
+    return tuple(labels)
+
+
+def _label(key: str, entry: object, path: Path) -> Label:
+    if isinstance(entry, int) and not isinstance(entry, bool):
+        return Label(entry, key)
+    if isinstance(entry, str) and key.isascii() and key.isdigit():
+        return Label(int(key), entry)
+    if isinstance(entry, list):
+        raise DataError(
+            f'label "{key}" is a region of several values, which cannot be learned yet',
+            where=path,
+            got=json.dumps(entry)[:60],
+            hint="give every value that the masks hold one name of its own",
+        )
+    raise DataError(
+        f'label "{key}" is not understood',
+        where=path,
+        expected='"name": value (nnU-Net) or "value": "name" (Decathlon)',
+        got=json.dumps(entry)[:60],
+    )
+
+
+def _channels(entries: Mapping[str, object], path: Path) -> tuple[str, ...]:
+    wanted = {str(index) for index in range(len(entries))}
+    if set(entries) != wanted:
+        raise DataError(
+            "the channels are not counted from 0 without gaps",
+            where=path,
+            expected=", ".join(sorted(wanted, key=int)),
+            got=", ".join(entries),
+        )
+    return tuple(str(entries[str(index)]) for index in range(len(entries)))
+
+
+def _training(entries: object, path: Path) -> tuple[tuple[str, str], ...]:
+    if not isinstance(entries, list):
+        return ()
+    found = []
+    for entry in entries:
+        pair = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(pair[0], str) or not isinstance(pair[1], str):
+            raise DataError(
+                '"training" is not understood',
+                where=path,
+                expected='a list of {"image": file, "label": file}',
+                got=json.dumps(entry)[:60],
+            )
+        found.append((pair[0], pair[1]))
+    return tuple(found)

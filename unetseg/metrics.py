@@ -1,0 +1,235 @@
+"""How well two masks agree: overlap and distances between surfaces.
+
+truth, predicted : (*S) bool, 2-D or 3-D, same shape
+spacing : edge length of a voxel per axis, in the geometry's unit
+
+A metric that is undefined is NaN, never a stand-in number. Every function raises ShapeMismatch if
+the two shapes differ, or if there is not one spacing per axis.
+
+The surface of a mask is made of its voxels that have a face neighbour outside the mask; what lies
+beyond the border of the array counts as outside. Distances run between voxel centres.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from unetseg.errors import ShapeMismatch, UsageError
+
+Voxels = NDArray[np.bool_]
+Distances = NDArray[np.float64]
+Labels = NDArray[np.integer[Any]]
+
+METRICS = ("dice", "iou", "precision", "recall", "hd95", "assd", "surface_dice")
+# In the unit of the spacing; the others are shares between 0 and 1.
+DISTANCES = ("hd95", "assd")
+
+# A distance of one voxel edge must be within a tolerance of one voxel edge, whatever way the two
+# numbers were rounded: spacings come out of float32 headers.
+_ROUNDING = 1e-6
+
+
+def dice(truth: Voxels, predicted: Voxels) -> float:
+    """Twice the common voxels over the sum of both masks' voxels.
+
+    Returns a float in [0, 1]; NaN if both masks are empty, 0.0 if exactly one is.
+    Source: Dice 1945, doi:10.2307/1932409.
+    """
+    both, of_truth, of_predicted = _counts(truth, predicted)
+    return _share(2 * both, of_truth + of_predicted)
+
+
+def iou(truth: Voxels, predicted: Voxels) -> float:
+    """Intersection over union, the Jaccard index.
+
+    Returns a float in [0, 1]; NaN if both masks are empty, 0.0 if exactly one is.
+    """
+    both, of_truth, of_predicted = _counts(truth, predicted)
+    return _share(both, of_truth + of_predicted - both)
+
+
+def precision(truth: Voxels, predicted: Voxels) -> float:
+    """Share of the predicted voxels that are true.
+
+    Returns a float in [0, 1]; NaN if the predicted mask is empty, 0.0 if only the truth is.
+    """
+    both, _, of_predicted = _counts(truth, predicted)
+    return _share(both, of_predicted)
+
+
+def recall(truth: Voxels, predicted: Voxels) -> float:
+    """Share of the true voxels that were predicted.
+
+    Returns a float in [0, 1]; NaN if the truth is empty, 0.0 if only the predicted mask is.
+    """
+    both, of_truth, _ = _counts(truth, predicted)
+    return _share(both, of_truth)
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceDistances:
+    """How far the surface of each mask lies from the other one's, in the unit of the spacing.
+
+    from_truth : (n,) ascending, one for each surface voxel of the truth
+    from_predicted : (m,) ascending, one for each surface voxel of the predicted mask
+
+    An empty mask has no surface: its own array is empty and the other's distances are infinite.
+    """
+
+    from_truth: Distances
+    from_predicted: Distances
+
+    @property
+    def has_both(self) -> bool:
+        """Whether neither of the two masks is empty."""
+        return bool(self.from_truth.size and self.from_predicted.size)
+
+    def hd95(self) -> float:
+        """See `unetseg.metrics.hd95`."""
+        if not self.has_both:
+            return float("nan")
+        directed = (self.from_truth, self.from_predicted)
+        return max(float(np.percentile(distances, 95)) for distances in directed)
+
+    def assd(self) -> float:
+        """See `unetseg.metrics.assd`."""
+        if not self.has_both:
+            return float("nan")
+        return float(np.concatenate([self.from_truth, self.from_predicted]).mean())
+
+    def surface_dice(self, tolerance: float) -> float:
+        """See `unetseg.metrics.surface_dice`."""
+        if not tolerance >= 0:
+            raise UsageError("not a surface tolerance", expected="0 or more", got=tolerance)
+        directed = (self.from_truth, self.from_predicted)
+        reach = tolerance * (1 + _ROUNDING)
+        within = sum(int(np.searchsorted(distances, reach, side="right")) for distances in directed)
+        return _share(within, sum(distances.size for distances in directed))
+
+
+def surface_distances(
+    truth: Voxels, predicted: Voxels, spacing: Sequence[float]
+) -> SurfaceDistances:
+    """Distances between the surfaces of two masks, from which all surface metrics follow.
+
+    Exact; takes time and memory (12 bytes a voxel) for the box that holds both masks only.
+    """
+    truth, predicted = _alike(truth, predicted)
+    if len(spacing) != truth.ndim:
+        raise ShapeMismatch("not one spacing per axis", expected=truth.ndim, got=len(spacing))
+    boxes = ndimage.find_objects((truth | predicted).view(np.uint8))
+    if not boxes:
+        return SurfaceDistances(np.empty(0), np.empty(0))
+    edges = [_surface(mask[boxes[0]]) for mask in (truth, predicted)]
+    return SurfaceDistances(
+        _to_nearest(edges[0], edges[1], spacing), _to_nearest(edges[1], edges[0], spacing)
+    )
+
+
+def hd95(truth: Voxels, predicted: Voxels, spacing: Sequence[float]) -> float:
+    """95th percentile of the Hausdorff distance, in the unit of the spacing.
+
+    The larger of the two directed percentiles (truth to predicted, predicted to truth), each with
+    linear interpolation between ranks, as in MONAI.
+
+    Returns a float >= 0; NaN if either mask is empty.
+    Source: Huttenlocher et al. 1993, doi:10.1109/34.232073.
+    """
+    return surface_distances(truth, predicted, spacing).hd95()
+
+
+def assd(truth: Voxels, predicted: Voxels, spacing: Sequence[float]) -> float:
+    """Average symmetric surface distance, in the unit of the spacing.
+
+    The mean over the surface voxels of both masks together, so the larger surface weighs more.
+
+    Returns a float >= 0; NaN if either mask is empty.
+    Source: Heimann et al. 2009, doi:10.1109/TMI.2009.2013851.
+    """
+    return surface_distances(truth, predicted, spacing).assd()
+
+
+def surface_dice(
+    truth: Voxels, predicted: Voxels, spacing: Sequence[float], *, tolerance: float
+) -> float:
+    """Share of the two surfaces that lies within `tolerance` of the other one.
+
+    tolerance : >= 0, in the unit of the spacing; a distance equal to it is within
+
+    Surface voxels are counted, not the areas they stand for, as in MONAI without subvoxels.
+
+    Returns a float in [0, 1]; NaN if both masks are empty, 0.0 if exactly one is.
+    Raises UsageError if the tolerance is negative or NaN.
+    Source: Nikolov et al. 2021, doi:10.2196/26151.
+    """
+    return surface_distances(truth, predicted, spacing).surface_dice(tolerance)
+
+
+def score(
+    truth: Voxels, predicted: Voxels, spacing: Sequence[float], *, tolerance: float
+) -> tuple[tuple[str, float], ...]:
+    """All of METRICS, in that order, each with its name.
+
+    tolerance : of the surface Dice, >= 0, in the unit of the spacing
+
+    Raises UsageError if the tolerance is negative or NaN.
+    """
+    surfaces = surface_distances(truth, predicted, spacing)
+    values = (
+        dice(truth, predicted),
+        iou(truth, predicted),
+        precision(truth, predicted),
+        recall(truth, predicted),
+        surfaces.hd95(),
+        surfaces.assd(),
+        surfaces.surface_dice(tolerance),
+    )
+    return tuple(zip(METRICS, values, strict=True))
+
+
+def dice_per_class(truth: Labels, predicted: Labels, values: Sequence[int]) -> tuple[float, ...]:
+    """The Dice of each of the given values, without the surfaces: for use during training.
+
+    truth, predicted : (*S) integer, same shape
+    """
+    return tuple(dice(truth == value, predicted == value) for value in values)
+
+
+def _alike(truth: Voxels, predicted: Voxels) -> tuple[Voxels, Voxels]:
+    if truth.shape != predicted.shape:
+        raise ShapeMismatch(
+            "truth and predicted mask differ in shape", expected=truth.shape, got=predicted.shape
+        )
+    return truth.astype(bool, copy=False), predicted.astype(bool, copy=False)
+
+
+def _counts(truth: Voxels, predicted: Voxels) -> tuple[int, int, int]:
+    truth, predicted = _alike(truth, predicted)
+    masks = (truth & predicted, truth, predicted)
+    both, of_truth, of_predicted = (int(np.count_nonzero(mask)) for mask in masks)
+    return both, of_truth, of_predicted
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+def _surface(mask: Voxels) -> Voxels:
+    eroded: Voxels = ndimage.binary_erosion(mask)
+    return mask & ~eroded
+
+
+def _to_nearest(surface: Voxels, other: Voxels, spacing: Sequence[float]) -> Distances:
+    """Ascending distances from each voxel of `surface` to the nearest one of `other`."""
+    if not other.any():
+        return np.full(np.count_nonzero(surface), np.inf)
+    # Indices instead of distances: a third of the memory, as only surface voxels are measured.
+    nearest = ndimage.distance_transform_edt(
+        ~other, sampling=tuple(spacing), return_distances=False, return_indices=True
+    )
+    steps = (nearest[:, surface].T - np.argwhere(surface)) * np.asarray(spacing)
+    return np.sort(np.sqrt((steps**2).sum(axis=1)))

@@ -1,0 +1,85 @@
+"""The U-Net: any encoder, a decoder, and a long skip at every level."""
+
+import torch
+from torch import Tensor, nn
+
+from unetseg.config import NetworkPlan
+from unetseg.nets.layers import ConvBlock, convolution, crop_to, initialise, upsampling
+from unetseg.registry import ENCODERS, SKIPS
+
+
+class UNet(nn.Module):
+    """An encoder whose levels are brought back to full resolution, coarsest first.
+
+    in_channels : C of the input
+    outputs : K maps
+    network : encoder, skip, levels, features, strides, kernels
+
+    Any spatial size goes in: it is padded up to a multiple of the coarsest stride and cropped back.
+    """
+
+    def __init__(self, in_channels: int, outputs: int, network: NetworkPlan) -> None:
+        super().__init__()
+        self.encoder = ENCODERS.load(network.encoder)(in_channels, network)
+        channels = self.encoder.channels
+        make_skip = SKIPS.load(network.skip)
+        dimensions = len(network.strides[0])
+        self.ups, self.skips, self.blocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for level in range(len(channels) - 1):
+            # Relative to the encoder's own levels, whatever it made of the plan's strides.
+            stride = [
+                coarse // fine
+                for coarse, fine in zip(
+                    self.encoder.strides[level + 1], self.encoder.strides[level], strict=True
+                )
+            ]
+            width = network.features[level]
+            below = channels[-1] if level == len(channels) - 2 else network.features[level + 1]
+            self.ups.append(upsampling(below, width, stride))
+            skip = make_skip(width, channels[level], dimensions)
+            self.skips.append(skip)
+            self.blocks.append(
+                ConvBlock(
+                    skip.out_channels,
+                    width,
+                    network.kernels[level],
+                    network,
+                    repeats=network.blocks[level],
+                )
+            )
+        supervised = range(max(1, len(self.blocks) - 1) if network.deep_supervision else 1)
+        one = [1] * dimensions
+        widths = network.features if len(channels) > 1 else channels
+        self.heads = nn.ModuleList(
+            convolution(widths[level], outputs, one, bias=True) for level in supervised
+        )
+        initialise(self)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, *S) -> [(B, K, *S)], in training followed by the coarser supervised levels."""
+        size = x.shape[2:]
+        coarsest = self.encoder.strides[-1]
+        padding = [(-n) % stride for n, stride in zip(size, coarsest, strict=True)]
+        if any(padding):
+            # torch counts from the last axis, (before, after) each.
+            pairs = [pair for after in reversed(padding) for pair in (0, after)]
+            x = nn.functional.pad(x, pairs)
+        *finer, x = self.encoder(x)
+        outputs = [] if finer else [self.heads[0](x)]
+        for level in reversed(range(len(finer))):
+            x = self.skips[level](self.ups[level](x), finer[level])
+            x = self.blocks[level](x)
+            if level < len(self.heads) and (self.training or level == 0):
+                outputs.insert(0, self.heads[level](x))
+        outputs[0] = crop_to(outputs[0], size)
+        return outputs
+
+
+def parameters(network: nn.Module) -> int:
+    """The number of learned values."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Whether every learned value is a number."""
+    return all(bool(torch.isfinite(p).all()) for p in network.parameters())
