@@ -170,8 +170,8 @@ def test_one_spacing_per_axis():
         metrics.assd(mask, mask, (1, 1, 1))
 
 
-@pytest.mark.parametrize("tolerance", [-1.0, nan])
-def test_a_tolerance_is_not_negative(tolerance):
+@pytest.mark.parametrize("tolerance", [-1.0, nan, inf])
+def test_a_tolerance_is_a_length(tolerance):
     mask = np.ones((2, 3), bool)
     with pytest.raises(UsageError, match="not a surface tolerance"):
         metrics.surface_dice(mask, mask, (1, 1), tolerance=tolerance)

@@ -1,3 +1,27 @@
-"""unetseg: a folder of images and masks in, a trained U-Net out; a scan in, a mask out."""
+"""unetseg: a folder of images and masks in, a trained U-Net out; a scan in, a mask out.
+
+    from unetseg import train, predict, evaluate, Predictor
+
+The names are loaded at first use: importing the package loads neither torch nor MONAI.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unetseg.api import evaluate, predict, train
+    from unetseg.prediction import Predictor
 
 __version__ = "0.1.0"
+__all__ = ["Predictor", "__version__", "evaluate", "predict", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Predictor":
+        from unetseg.prediction import Predictor
+
+        return Predictor
+    if name in ("train", "predict", "evaluate"):
+        from unetseg import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'unetseg' has no attribute {name!r}")

@@ -19,6 +19,9 @@ from unetseg.errors import UsageError, nearest
 from unetseg.files import write_text
 from unetseg.geometry import Unit
 
+# In class indices: a voxel that counts neither in the loss nor in a metric.
+IGNORED = -1
+
 # An unknown key is a typing error, and a typing error must not train for hours.
 _STRICT = ConfigDict(extra="forbid")
 
@@ -281,11 +284,16 @@ def _checked(tree: Mapping[str, Any], reasons: Mapping[str, str], where: object)
 
 def write_plan(plan: Plan, path: Path) -> None:
     """Write `plan.toml` atomically, each value with its reason as a comment."""
+    write_text(path, describe(plan))
+
+
+def describe(plan: Plan) -> str:
+    """The plan as TOML, each value with its reason as a comment."""
     document = tomlkit.document()
     document.add(tomlkit.comment("The plan of this training. Edit it before you train."))
     for section in ("data", "patch", "network", "training", "decode"):
         document.add(section, _table(getattr(plan, section), section, plan.reasons))
-    write_text(path, tomlkit.dumps(document))
+    return tomlkit.dumps(document)
 
 
 def _table(record: Any, prefix: str, reasons: Mapping[str, str]) -> Table:

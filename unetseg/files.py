@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unetseg.errors import DataError
@@ -30,7 +30,9 @@ def replacing(path: Path) -> Iterator[Path]:
             hint="check the folder's permissions and free space",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where not even the folder could be made there is nothing to remove.
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -31,6 +31,8 @@ DISTANCES = ("hd95", "assd")
 # A distance of one voxel edge must be within a tolerance of one voxel edge, whatever way the two
 # numbers were rounded: spacings come out of float32 headers.
 _ROUNDING = 1e-6
+# Beyond it, a table with a place for every possible value costs more than sorting the voxels.
+_DENSE_VALUES = 1 << 16
 
 
 def dice(truth: Voxels, predicted: Voxels) -> float:
@@ -103,10 +105,8 @@ class SurfaceDistances:
 
     def surface_dice(self, tolerance: float) -> float:
         """See `unetseg.metrics.surface_dice`."""
-        if not tolerance >= 0:
-            raise UsageError("not a surface tolerance", expected="0 or more", got=tolerance)
         directed = (self.from_truth, self.from_predicted)
-        reach = tolerance * (1 + _ROUNDING)
+        reach = checked_tolerance(tolerance) * (1 + _ROUNDING)
         within = sum(int(np.searchsorted(distances, reach, side="right")) for distances in directed)
         return _share(within, sum(distances.size for distances in directed))
 
@@ -163,10 +163,17 @@ def surface_dice(
     Surface voxels are counted, not the areas they stand for, as in MONAI without subvoxels.
 
     Returns a float in [0, 1]; NaN if both masks are empty, 0.0 if exactly one is.
-    Raises UsageError if the tolerance is negative or NaN.
+    Raises UsageError if the tolerance is negative or not finite.
     Source: Nikolov et al. 2021, doi:10.2196/26151.
     """
     return surface_distances(truth, predicted, spacing).surface_dice(tolerance)
+
+
+def checked_tolerance(tolerance: float) -> float:
+    """The tolerance itself. Raises UsageError if it is negative or not finite."""
+    if not 0 <= tolerance < float("inf"):
+        raise UsageError("not a surface tolerance", expected="a number >= 0", got=tolerance)
+    return tolerance
 
 
 def score(
@@ -176,7 +183,7 @@ def score(
 
     tolerance : of the surface Dice, >= 0, in the unit of the spacing
 
-    Raises UsageError if the tolerance is negative or NaN.
+    Raises UsageError if the tolerance is negative or not finite.
     """
     surfaces = surface_distances(truth, predicted, spacing)
     values = (
@@ -199,11 +206,48 @@ def dice_per_class(truth: Labels, predicted: Labels, values: Sequence[int]) -> t
     return tuple(dice(truth == value, predicted == value) for value in values)
 
 
+def class_boxes(truth: Labels, predicted: Labels) -> dict[int, tuple[slice, ...]]:
+    """The values other than 0, ascending, each with the smallest box that holds it in both masks.
+
+    truth, predicted : (*S) integer, same shape
+
+    One pass over the voxels of each mask; a class need only be scored inside its box.
+    Raises ShapeMismatch if the shapes differ.
+    """
+    if truth.shape != predicted.shape:
+        raise _differing(truth, predicted)
+    boxes: dict[int, list[tuple[slice, ...]]] = {}
+    for labels in (truth, predicted):
+        low, high = int(labels.min()), int(labels.max())
+        first = low if low < 0 else 1
+        if high - first < _DENSE_VALUES:
+            values = np.arange(first, high + 1)
+            numbered = labels if first == 1 else labels.astype(np.int32) - (first - 1)
+        else:
+            values = np.unique(labels)
+            numbered = np.searchsorted(values, labels) + 1
+        for value, box in zip(values.tolist(), ndimage.find_objects(numbered), strict=True):
+            if value and box is not None:
+                boxes.setdefault(value, []).append(box)
+    return {value: _around(boxes[value]) for value in sorted(boxes)}
+
+
+def _around(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
+    return tuple(
+        slice(min(side.start for side in sides), max(side.stop for side in sides))
+        for sides in zip(*boxes, strict=True)
+    )
+
+
+def _differing(truth: NDArray[Any], predicted: NDArray[Any]) -> ShapeMismatch:
+    return ShapeMismatch(
+        "truth and predicted mask differ in shape", expected=truth.shape, got=predicted.shape
+    )
+
+
 def _alike(truth: Voxels, predicted: Voxels) -> tuple[Voxels, Voxels]:
     if truth.shape != predicted.shape:
-        raise ShapeMismatch(
-            "truth and predicted mask differ in shape", expected=truth.shape, got=predicted.shape
-        )
+        raise _differing(truth, predicted)
     return truth.astype(bool, copy=False), predicted.astype(bool, copy=False)
 
 

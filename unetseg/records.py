@@ -102,11 +102,13 @@ class Machine:
     device : cpu, cuda, cuda:1, mps
     memory_bytes : free memory of that device
     cores : processor cores that this process may use
+    has_bfloat16 : the device multiplies bfloat16 natively
     """
 
     device: str
     memory_bytes: int
     cores: int
+    has_bfloat16: bool = False
 
     @property
     def kind(self) -> str:
@@ -190,9 +192,13 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class FileDone:
-    """One file of a prediction is finished, skipped or failed."""
+    """One scan of a prediction is finished, skipped or failed.
 
-    path: Path
+    scans : its files, one or one per channel
+    counts : voxels per class name
+    """
+
+    scans: tuple[Path, ...]
     output: Path | None
     status: Literal["done", "skipped", "failed"]
     seconds: float = 0.0
@@ -200,6 +206,11 @@ class FileDone:
     counts: tuple[tuple[str, int], ...] = ()
     voxel_volume: float = field(default=float("nan"))
     unit: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The first of its files, by which the scan is known."""
+        return self.scans[0]
 
 
 Event = Stage | Advance | Note | Progress | EpochDone | FileDone

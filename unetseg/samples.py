@@ -162,11 +162,13 @@ def _nested(rng: np.random.Generator, grid: _Grid) -> list[NDArray[np.bool_]]:
     radius = grid.radius(centre, rng.uniform(7.5, 11.0, 3))
     near = radius < 1.45
     regions = []
-    inside = near
+    limit = near
     for size, bump, width in ((1.0, 0.20, 3.0), (0.74, 0.17, 2.4), (0.46, 0.15, 1.9)):
-        # Each border wanders on its own, so that shells are thick here and thin there.
-        inside = inside & (radius + bump * grid.smooth(rng, width) < size)
-        regions.append(inside)
+        # Each border wanders on its own, so that shells are thick here and thin there; the
+        # limit leaves some of the shell everywhere.
+        border = radius + bump * grid.smooth(rng, width)
+        regions.append(limit & (border < size))
+        limit = regions[-1] & (border < size - 0.2)
     return [*regions, near]
 
 

@@ -38,7 +38,11 @@ def read_description(folder: Path) -> Description:
     path = folder / FILE_NAME
     if not path.is_file():
         return Description()
-    content = _json(path)
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(
+            "not a description of a data set", where=path, expected="a JSON object {...}"
+        )
     labels = _labels(_mapping(content, "labels", path), path)
     channels = _mapping(content, "channel_names", path) or _mapping(content, "modality", path)
     announced = content.get("numTraining")
@@ -51,9 +55,10 @@ def read_description(folder: Path) -> Description:
     )
 
 
-def _json(path: Path) -> Mapping[str, object]:
+def read_json(path: Path) -> object:
+    """The content of a JSON file. Raises DataError, with line and column, if it is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DataError(
             f"not valid JSON in line {error.lineno}, column {error.colno}: {error.msg}",
@@ -64,11 +69,6 @@ def _json(path: Path) -> Mapping[str, object]:
         raise DataError(
             f"cannot be read: {error}", where=path, hint="save it as UTF-8 or remove it"
         ) from error
-    if not isinstance(content, dict):
-        raise DataError(
-            "not a description of a data set", where=path, expected="a JSON object {...}"
-        )
-    return content
 
 
 def _mapping(content: Mapping[str, object], key: str, path: Path) -> Mapping[str, object]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unetseg.dataset.descriptions import FILE_NAME, Description, read_description
+from unetseg.dataset.descriptions import FILE_NAME, read_description
 from unetseg.dataset.listing import (
     File,
     Listing,
@@ -17,13 +17,14 @@ from unetseg.dataset.listing import (
     counted,
     files_below,
     first_named,
+    is_there,
     listed,
     walked,
+    without_suffix,
 )
 from unetseg.dataset.pairing import is_mask_word, without_channel, without_mask_word
 from unetseg.dataset.readings import Part, Reading, read_parts
 from unetseg.dataset.tables import table_in
-from unetseg.formats import split_name
 from unetseg.records import Case, Finding, Split
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
@@ -46,6 +47,7 @@ SPLIT_FOLDERS: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
+TEST_FOLDERS = tuple(name for name, split in SPLIT_FOLDERS.items() if split == "test")
 # Va is what some challenges add to the folders of the Decathlon.
 DECATHLON_FOLDERS: tuple[tuple[str, str, Split], ...] = (
     ("imagesTr", "labelsTr", "train"),
@@ -89,13 +91,12 @@ def _read_training_list(root: Path) -> Reading | None:
     cases = []
     findings = []
     for image, label in description.training:
-        missing = [name for name in (image, label) if not (root / name).is_file()]
+        missing = [name for name in (image, label) if not is_there(root / name)]
         if missing:
             sentence = f"{FILE_NAME} lists {' and '.join(missing)}, which is not there"
             findings.append(Finding("error", str(root), sentence))
         else:
-            name = composed(Path(image).with_name(split_name(Path(image))[0]).as_posix())
-            cases.append(Case(name, (root / image,), root / label))
+            cases.append(Case(without_suffix(Path(image)), (root / image,), root / label))
     return Reading(
         "Decathlon",
         f'the "training" list of {FILE_NAME}',
@@ -113,7 +114,7 @@ def read_folders(root: Path) -> Reading | None:
     parts: list[Part] = []
     hows: list[str] = []
     bases = _split_folders(top)
-    if first_named(top.folders, IMAGE_FOLDERS):
+    if _holding(first_named(top.folders, IMAGE_FOLDERS), []):
         bases = [(root, "train"), *((base, split) for base, split in bases if split != "train")]
     for base, split in bases:
         below = top if base == root else listed(base)
@@ -128,6 +129,8 @@ def read_folders(root: Path) -> Reading | None:
     if not parts:
         return None
     how = hows[0] if hows else f"{parts[0].folder.name}/"
+    places = [part.prefix for part in parts if part.prefix]
+    how += f" below {' and '.join(places)}" if places else ""
     if len(parts) == 1 and parts[0].prefix == "":
         parts = _by_split_below(parts[0])
     return read_parts("image and mask folders", how, parts, findings, read_description(root))
@@ -142,7 +145,7 @@ def _split_folders(top: Listing) -> list[tuple[Path, Split]]:
 
 def _holding(folders: Sequence[Path], findings: list[Finding]) -> Path | None:
     """The first folder that holds images; a warning if there is a second one."""
-    holding = [folder for folder in folders if walked(folder).images]
+    holding = [folder for folder in folders if (below := walked(folder)).images or below.broken]
     if len(holding) > 1:
         names = " and ".join(f"{folder.name}/" for folder in holding)
         findings.append(
@@ -190,32 +193,79 @@ def _by_split_below(part: Part) -> list[Part]:
 
 
 def read_beside(root: Path) -> Reading | None:
-    """x.tif beside x_mask.tif in one folder, or in one folder per case, or below train/ ..."""
+    """x.tif beside x_mask.tif in one folder or in one folder per case, perhaps below train/."""
     top = listed(root)
+    splits = _split_folders(top)
+    bases = [*splits]
+    if all(split != "train" for _, split in splits):
+        bases.insert(0, (root, "train"))
     findings: list[Finding] = []
     parts: list[Part] = []
-    bases = _split_folders(top)
-    if all(split != "train" for _, split in bases):
-        bases.insert(0, (root, "train"))
-    hows = set()
+    places: list[str] = []
     for base, split in bases:
         listing = top if base == root else listed(base)
-        own = listing.images or listing.broken
-        if own:
-            findings += broken_links(listing.broken, base)
-            files = files_below(listing.images, base)
-        else:
-            others = [folder for folder in listing.folders if (folder, "test") not in bases]
-            files = _below_case_folders(base, others, findings)
-        images, masks = _told_apart(files)
-        prefix = "" if base == root else f"{base.name}/"
-        hows.add("masks beside images" if own else "masks beside images in sub-folders")
-        if own and listing.folders and base != root:
-            hows.add("sub-folders not read")
+        findings += broken_links(listing.broken, base)
+        files = files_below(listing.images, base)
+        place = "in one folder"
+        if not files:
+            place = "in one folder per case"
+            set_apart = {folder for folder, _ in splits}
+            for folder in listing.folders:
+                if folder not in set_apart:
+                    files += _case_folder(folder, base, findings)
         if files:
+            images, masks = told_apart(files)
+            prefix = "" if base == root else f"{base.name}/"
             parts.append(Part(base, prefix, split, images, masks))
+            places.append(place)
     if not parts:
         return None
-    return read_parts(
-        "masks beside images", ", ".join(sorted(hows)), parts, findings, read_description(root)
+    how = f"masks beside their images {places[0]}"
+    return read_parts("masks beside images", how, parts, findings, read_description(root))
+
+
+def _case_folder(folder: Path, base: Path, findings: list[Finding]) -> tuple[File, ...]:
+    """The files of one case; a mask that is only called `mask` goes with the only other file."""
+    listing = listed(folder)
+    findings += broken_links(listing.broken, folder)
+    files = files_below(listing.images, base)
+    masks = [file for file in files if is_mask_word(file.stem.rpartition("/")[2])]
+    if len(files) != 2 or len(masks) != 1:
+        return files
+    name = composed(folder.relative_to(base).as_posix())
+    return tuple(File(file.path, f"{name}_mask" if file in masks else name) for file in files)
+
+
+def told_apart(files: Sequence[File]) -> tuple[tuple[File, ...], tuple[File, ...]]:
+    """Images and masks of one folder: a mask bears an image's stem and a word for masks.
+
+    A stem that ends in such a word is an image's if another file is its mask (cell_seg and
+    cell_seg_mask), or if all stems end so and none has a partner.
+    """
+    stems = {file.stem for file in files}
+    stems |= {stem for file in files if (stem := without_channel(file.stem)) is not None}
+    heads = {without_mask_word(stem) for stem in stems}
+    masks = tuple(
+        file
+        for file in files
+        if file.stem not in heads and without_mask_word(file.stem) is not None
     )
+    named_so = {file.path for file in masks}
+    images = tuple(file for file in files if file.path not in named_so)
+    return (images, masks) if images else (tuple(files), ())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to hold images and masks. `read` gives None for a folder that does not look so."""
+
+    picture: str
+    read: Callable[[Path], Reading | None]
+
+
+LAYOUTS = (
+    Layout("imagesTr/ and labelsTr/ (nnU-Net, Decathlon)", read_decathlon),
+    Layout("images/ and labels/ with the same names", read_folders),
+    Layout("NAME.ext beside NAME_mask.ext", read_beside),
+    Layout("a CSV file with the columns image,label", table_in),
+)

@@ -5,8 +5,9 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 
 from unetseg.errors import DataError, one_line
 from unetseg.formats import is_readable, split_name
@@ -74,7 +75,9 @@ def listed(folder: Path) -> Listing:
             where=folder,
             hint="check the path and its permissions",
         ) from error
-    return Listing(*(tuple(sorted(found, key=_by_name)) for found in (images, folders, others, broken)))
+    return Listing(
+        *(tuple(sorted(found, key=_by_name)) for found in (images, folders, others, broken))
+    )
 
 
 def walked(folder: Path) -> Listing:
@@ -104,13 +107,21 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def stem_below(path: Path, folder: Path) -> str:
-    """Path below `folder` without suffix, composed, with `/` between folders."""
-    return composed(path.relative_to(folder).with_name(split_name(path)[0]).as_posix())
+def without_suffix(path: Path) -> str:
+    """The path without suffix, composed, with `/` between folders."""
+    return composed((path.parent / split_name(path)[0]).as_posix())
+
+
+def is_there(path: Path) -> bool:
+    """Whether the path is a file that can be looked at; False for names no system would take."""
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def files_below(paths: Iterable[Path], folder: Path) -> tuple[File, ...]:
-    return tuple(File(path, stem_below(path, folder)) for path in paths)
+    return tuple(File(path, without_suffix(path.relative_to(folder))) for path in paths)
 
 
 def broken_links(paths: Sequence[Path], folder: Path) -> tuple[Finding, ...]:
@@ -141,13 +152,13 @@ def some(names: Iterable[str]) -> str:
 
 
 def inventory(folder: Path) -> str:
-    """Files by suffix in the folder and in its sub-folders, for error messages."""
+    """Files by suffix in the folder and one level below it, for messages."""
     top = listed(folder)
-    parts = [f"{sub.name}/ ({_suffixes(walked(sub))})" for sub in top.folders[: 2 * SHOWN]]
+    parts = [f"{sub.name}/ ({_suffixes(listed(sub))})" for sub in top.folders[: 2 * SHOWN]]
     if len(top.folders) > 2 * SHOWN:
         parts.append(f"{len(top.folders) - 2 * SHOWN} more folders")
     if top.images or top.others or not parts:
-        parts.append(_suffixes(top))
+        parts.append(_suffixes(replace(top, folders=())))
     return ", ".join(parts)
 
 
@@ -155,7 +166,10 @@ def _suffixes(listing: Listing) -> str:
     counts = Counter(
         split_name(path)[1].lower() or "without suffix" for path in listing.images + listing.others
     )
-    return ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items())) or "no files"
+    found = [f"{n} {suffix}" for suffix, n in sorted(counts.items())]
+    if listing.folders:
+        found.append(counted(len(listing.folders), "folder"))
+    return ", ".join(found) or "nothing"
 
 
 def first_named(folders: Sequence[Path], names: Sequence[str]) -> tuple[Path, ...]:

@@ -1,8 +1,9 @@
 """A folder as one layout reads it: parts that are paired by name and put together."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from unetseg.dataset.descriptions import Description
 from unetseg.dataset.listing import File, counted, some
@@ -43,7 +44,7 @@ class Reading:
     masks: int = 0
     channels: int = 0
     findings: tuple[Finding, ...] = ()
-    description: Description = Description()
+    description: Description = field(default_factory=Description)
 
 
 def read_parts(
@@ -83,19 +84,19 @@ def read_parts(
 
 
 def _placed(part: Part, cases: Iterable[Case]) -> list[Case]:
-    return [
-        replace(case, name=f"{part.prefix}{case.name}", split=part.split) for case in cases
-    ]
+    return [replace(case, name=f"{part.prefix}{case.name}", split=part.split) for case in cases]
 
 
 def _alone(part: Part, pairing: Pairing) -> list[Finding]:
-    """What has no partner. That an image has no mask is a fault only where others have one."""
+    """What has no partner: an error where masks lie beside the images and none fits."""
     where = str(part.folder)
     if pairing.scans and not part.masks and part.split != "train":
         sentence = f"{counted(len(pairing.scans), 'scan')} without masks, left for predict"
         return [Finding("note", where, sentence)]
     found = []
-    severity = "warning" if pairing.cases else "error"
+    severity: Literal["error", "warning"] = (
+        "error" if part.masks and not pairing.cases else "warning"
+    )
     for files, noun, partner in (
         ([case.images[0] for case in pairing.scans], "image", "mask"),
         ([mask.path for mask in pairing.masks], "mask", "image"),

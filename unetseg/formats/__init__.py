@@ -36,6 +36,10 @@ class Format(Protocol):
         """The suffix of a mask for a scan named `path`: same format family, lossless."""
         ...
 
+    def maps_suffix(self, path: Path) -> str:
+        """The suffix of float32 maps for a scan named `path`."""
+        ...
+
     def write(self, mask: Mask, path: Path, like: Scan) -> None:
         """Write a mask on the grid of `like`, atomically.
 

@@ -36,6 +36,15 @@ def checked_values(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
+def grey_or_colours(array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """A picture (C, *S), C = 1 or 3, as one channel if its colours are equal, and the names."""
+    if len(array) == 1 or (
+        np.array_equal(array[0], array[1]) and np.array_equal(array[0], array[2])
+    ):
+        return array[:1], ("grey",)
+    return array, ("red", "green", "blue")
+
+
 def smallest_integers(array: NDArray[np.generic]) -> NDArray[np.integer[Any]]:
     """The values in the smallest unsigned type, or signed type if there are negative ones.
 

@@ -1,5 +1,6 @@
 """The networks: an encoder, a decoder, and the long skips between them."""
 
+from abc import abstractmethod
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -32,6 +33,6 @@ class Skip(nn.Module):
 
     out_channels: int
 
+    @abstractmethod
     def forward(self, decoder: Tensor, encoder: Tensor) -> Tensor:
         """Two maps of the same spatial size -> (B, out_channels, *S)."""
-        raise TypeError("a skip must define forward")  # pragma: no cover

@@ -1,13 +1,15 @@
 """Layers by number of spatial axes, and the block that encoders and the decoder share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from unetseg.config import NetworkPlan
 
-_CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+# torch types a kernel of exactly two or three sizes; here the number of axes is a value.
+_CONVOLUTION: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -24,7 +26,7 @@ def convolution(
     bias: bool = False,
 ) -> nn.Module:
     """A convolution that keeps the size at stride 1; `len(kernel)` spatial axes."""
-    layer: nn.Module = _CONVOLUTION[len(kernel)](
+    return _CONVOLUTION[len(kernel)](
         in_channels,
         out_channels,
         tuple(kernel),
@@ -32,15 +34,13 @@ def convolution(
         tuple(size // 2 for size in kernel),
         bias=bias,
     )
-    return layer
 
 
 def upsampling(in_channels: int, out_channels: int, stride: Sequence[int]) -> nn.Module:
     """A transposed convolution with kernel = stride: no overlaps, no checkerboard."""
-    layer: nn.Module = _TRANSPOSED[len(stride)](
+    return _TRANSPOSED[len(stride)](
         in_channels, out_channels, tuple(stride), tuple(stride), bias=True
     )
-    return layer
 
 
 def normalisation(kind: str, channels: int, dimensions: int) -> nn.Module:
@@ -105,4 +105,6 @@ def cumulative(strides: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
 
 def crop_to(x: Tensor, size: Sequence[int]) -> Tensor:
     """The leading `size` voxels of each spatial axis."""
-    return x[(..., *(slice(0, n) for n in size))]
+    index: tuple[Any, ...] = (..., *(slice(0, n) for n in size))
+    cropped: Tensor = x[index]
+    return cropped

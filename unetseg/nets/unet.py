@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from unetseg.config import NetworkPlan
+from unetseg.nets import Encoder
 from unetseg.nets.layers import ConvBlock, convolution, crop_to, initialise, upsampling
 from unetseg.registry import ENCODERS, SKIPS
 
@@ -20,7 +21,7 @@ class UNet(nn.Module):
 
     def __init__(self, in_channels: int, outputs: int, network: NetworkPlan) -> None:
         super().__init__()
-        self.encoder = ENCODERS.load(network.encoder)(in_channels, network)
+        self.encoder: Encoder = ENCODERS.load(network.encoder)(in_channels, network)
         channels = self.encoder.channels
         make_skip = SKIPS.load(network.skip)
         dimensions = len(network.strides[0])

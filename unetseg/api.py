@@ -1,0 +1,79 @@
+"""The Python face: the three verbs with plain arguments."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from unetseg.records import FileDone, Listener, ignore_event
+
+if TYPE_CHECKING:
+    from unetseg.evaluation import Evaluation
+    from unetseg.training import Outcome
+
+
+def train(
+    data: Path | str,
+    run: Path | str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    listener: Listener = ignore_event,
+) -> "Outcome":
+    """Train on a folder or CSV file, or resume the run.
+
+    settings : plan values by dotted key, such as {"training.epochs": 20}
+
+    Raises a subclass of UnetsegError that says what is wrong and what to do.
+    """
+    from unetseg import training
+    from unetseg.config import check_keys
+
+    check_keys(settings or {}, where="settings")
+    request = training.Request(
+        Path(data), Path(run), dict(settings or {}), device=device, started=time()
+    )
+    return training.train(request, listener)
+
+
+def predict(
+    inputs: Path | str | Sequence[Path | str],
+    output: Path | str,
+    *,
+    model: Path | str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    listener: Listener = ignore_event,
+) -> tuple[FileDone, ...]:
+    """Write a mask for every scan into the folder `output`; one record per file.
+
+    A file that fails is among the records with its message. Raises ModelError, UsageError or
+    DeviceError if nothing can be done at all.
+    """
+    from unetseg import prediction
+
+    several = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
+    request = prediction.Request(
+        several,
+        model=None if model is None else Path(model),
+        output=Path(output),
+        device=device,
+        overwrite=overwrite,
+    )
+    return prediction.predict(request, listener)
+
+
+def evaluate(
+    truth: Path | str,
+    predicted: Path | str,
+    *,
+    tolerance: float | None = None,
+    listener: Listener = ignore_event,
+) -> "Evaluation":
+    """Score predicted masks against the truth, per class and case, in the scans' unit.
+
+    tolerance : of the surface Dice; the shortest edge of a voxel if not given
+    """
+    from unetseg import evaluation
+
+    return evaluation.evaluate(Path(truth), Path(predicted), tolerance=tolerance, listener=listener)

@@ -1,0 +1,175 @@
+"""Random changes of a batch, on its device: a draw makes numbers, an apply uses them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import pi
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unetseg.config import IGNORED, AugmentPlan
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """The numbers of one augmentation; applying them twice gives the same batch twice.
+
+    matrix : (B, n, n) output voxel offset -> input voxel offset, from the centre, in voxels
+    moved : (B) whether the sample is resampled
+    flips : (B, n) whether the axis is mirrored
+    brightness, contrast, gamma, noise, blur : (B), neutral values where not drawn
+    noise_seed : of the noise field
+    """
+
+    matrix: Tensor
+    moved: Tensor
+    flips: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    gamma: Tensor
+    noise: Tensor
+    blur: Tensor
+    noise_seed: int
+
+
+def draw(
+    batch: int, plan: AugmentPlan, spacing: Sequence[float], generator: torch.Generator
+) -> Draw:
+    """Draw the numbers for a batch, on the CPU.
+
+    spacing : edge lengths per axis: a rotation turns space, not the voxel grid
+    """
+    axes = len(spacing)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(batch, *shape, generator=generator)
+
+    def happens(probability: float, *shape: int) -> Tensor:
+        return torch.rand(batch, *shape, generator=generator) < probability
+
+    def around_one(limits: tuple[float, float]) -> Tensor:
+        # Halving and doubling are equally far from one.
+        low, high = (torch.tensor(limit).log().item() for limit in limits)
+        return uniform(low, high).exp()
+
+    planes = [(0, 1)] if axes == 2 else list(combinations(range(axes), 2))
+    turn = torch.eye(axes).repeat(batch, 1, 1)
+    # plan.rotation_degrees[k] turns about array axis k (in 2-D about the missing axis).
+    for plane, degrees in zip(reversed(planes), plan.rotation_degrees, strict=True):
+        angle = uniform(-degrees, degrees) * pi / 180
+        one = torch.eye(axes).repeat(batch, 1, 1)
+        a, b = plane
+        one[:, a, a] = one[:, b, b] = angle.cos()
+        one[:, a, b], one[:, b, a] = -angle.sin(), angle.sin()
+        turn = turn @ one
+    edges = torch.tensor(spacing, dtype=torch.float32)
+    matrix = turn * edges[None, None, :] / edges[None, :, None]
+    matrix = matrix / around_one(plan.scale)[:, None, None]
+    mirrored = torch.zeros(axes, dtype=torch.bool)
+    mirrored[list(plan.mirror_axes)] = True
+    neutral = torch.ones(batch)
+
+    def sometimes(values: Tensor, otherwise: Tensor) -> Tensor:
+        return torch.where(happens(plan.intensity_probability), values, otherwise)
+
+    return Draw(
+        matrix=matrix,
+        moved=happens(plan.spatial_probability),
+        flips=happens(0.5, axes) & mirrored,
+        brightness=sometimes(around_one(plan.brightness), neutral),
+        contrast=sometimes(around_one(plan.contrast), neutral),
+        gamma=sometimes(around_one(plan.gamma), neutral),
+        noise=sometimes(uniform(0, plan.noise), 0 * neutral),
+        blur=sometimes(uniform(0, plan.blur), 0 * neutral),
+        noise_seed=int(torch.randint(2**31, (1,), generator=generator)),
+    )
+
+
+def apply(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
+    """The changed batch.
+
+    images : (B, C, *S) float; labels : (B, *S) integer class indices, IGNORED outside
+
+    What a rotation brings in from outside is zero in the image and IGNORED in the labels.
+    """
+    images, labels = _spatial(images, labels, drawn)
+    return _intensity(images, drawn), labels
+
+
+def _spatial(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
+    size = images.shape[2:]
+    images, labels = images.clone(), labels.clone()
+    for index, flips in enumerate(drawn.flips):
+        axes = flips.nonzero().flatten().tolist()
+        if axes:
+            images[index] = images[index].flip([axis + 1 for axis in axes])
+            labels[index] = labels[index].flip(axes)
+    chosen = drawn.moved.nonzero().flatten().to(images.device)
+    if len(chosen) == 0:
+        return images, labels
+    half = torch.tensor(size, dtype=torch.float32) / 2
+    theta = drawn.matrix[drawn.moved] * half[None, None, :] / half[None, :, None]
+    # torch orders coordinates from the last axis to the first.
+    theta = theta.flip(1, 2)
+    theta = functional.pad(theta, (0, 1)).to(images.device)
+    grid = functional.affine_grid(theta, [len(chosen), 1, *size], align_corners=False)
+    images[chosen] = functional.grid_sample(
+        images[chosen], grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    # Shifted by one, so that torch's zero outside becomes IGNORED.
+    shifted = (labels[chosen] - IGNORED).float()[:, None]
+    picked = functional.grid_sample(
+        shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False
+    )
+    labels[chosen] = picked[:, 0].round().to(labels.dtype) + IGNORED
+    return images, labels
+
+
+def _intensity(images: Tensor, drawn: Draw) -> Tensor:
+    ones = (1,) * (images.ndim - 1)
+
+    def per_sample(values: Tensor) -> Tensor:
+        return values.to(images.device).reshape(-1, *ones)
+
+    axes = list(range(2, images.ndim))
+    if bool((drawn.blur > 0).any()):
+        images = _blurred(images, drawn.blur)
+    if bool((drawn.gamma != 1).any()):
+        low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
+        span = (high - low).clamp_min(1e-6)
+        changed = ((images - low) / span) ** per_sample(drawn.gamma) * span + low
+        # Exactly as it was where nothing was drawn, not only up to rounding.
+        images = torch.where(per_sample(drawn.gamma) == 1, images, changed)
+    mean = images.mean(axes, keepdim=True)
+    images = (images - mean) * per_sample(drawn.contrast) + mean * per_sample(drawn.brightness)
+    if bool((drawn.noise > 0).any()):
+        generator = torch.Generator(images.device).manual_seed(drawn.noise_seed)
+        field = torch.randn(images.shape, generator=generator, device=images.device)
+        images = images + field * per_sample(drawn.noise)
+    return images
+
+
+def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
+    chosen = (sigma > 0).nonzero().flatten()
+    part = images[chosen.to(images.device)]
+    samples, channels, *size = part.shape
+    radius = 3
+    offset = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offset[None] / sigma[chosen, None].clamp_min(1e-3)) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).to(images.device, images.dtype)
+    kernel = kernel.repeat_interleave(channels, 0)
+    flat = part.reshape(samples * channels, 1, *size)
+    flat = flat.transpose(0, 1)
+    convolve = functional.conv2d if len(size) == 2 else functional.conv3d
+    for axis in range(len(size)):
+        shape = [1] * len(size)
+        shape[axis] = -1
+        pad = [0, 0] * len(size)
+        pad[2 * (len(size) - 1 - axis)] = pad[2 * (len(size) - 1 - axis) + 1] = radius
+        padded = functional.pad(flat, pad, mode="replicate")
+        flat = convolve(padded, kernel.reshape(-1, 1, *shape), groups=samples * channels)
+    images = images.clone()
+    images[chosen.to(images.device)] = flat.transpose(0, 1).reshape(part.shape)
+    return images

@@ -1,0 +1,71 @@
+"""The device that does the work: found, measured, and what it computes fast."""
+
+import os
+from contextlib import AbstractContextManager
+
+import psutil
+import torch
+
+from unetseg.errors import DeviceError, UsageError
+from unetseg.records import Machine
+
+_PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def find_device(name: str) -> torch.device:
+    """auto, cpu, cuda, cuda:1 or mps as a device. Raises DeviceError if it is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda:0")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(
+            "no such device", where="--device", expected="auto, cpu, cuda, cuda:1 or mps", got=name
+        ) from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise DeviceError(
+                "no such device",
+                where=name,
+                expected=f"one of {count} CUDA devices" if count else "a CUDA device",
+                got="none found" if not count else device.index,
+                hint="give --device cpu, or check the driver",
+            )
+        return torch.device("cuda", device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("no such device", where=name, hint="give --device cpu")
+    if device.type not in ("cpu", "mps"):
+        raise UsageError(
+            "no such device", where="--device", expected="auto, cpu, cuda, cuda:1 or mps", got=name
+        )
+    return device
+
+
+def measure(device: torch.device) -> Machine:
+    """Free memory, cores and abilities of the device."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = psutil.virtual_memory().available
+    bfloat16 = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if device.type == "cuda":
+        memory = torch.cuda.mem_get_info(device)[0]
+        bfloat16 = torch.cuda.is_bf16_supported()
+    return Machine(str(device), int(memory), int(cores or 1), bool(bfloat16))
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Mixed precision on that device, or nothing for float32."""
+    if precision == "float32":
+        return torch.autocast(device.type, enabled=False)
+    return torch.autocast(device.type, dtype=_PRECISIONS[precision])
+
+
+def usable_precision(planned: str, machine: Machine) -> str:
+    """The planned precision, or float32 where this device would emulate it."""
+    if planned == "float16" and machine.kind == "cpu":
+        return "bfloat16" if machine.has_bfloat16 else "float32"
+    if planned == "bfloat16" and not machine.has_bfloat16:
+        return "float32"
+    return planned

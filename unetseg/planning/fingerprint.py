@@ -1,0 +1,294 @@
+"""What the data are like: everything the plan needs to know, from one pass over all cases."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from unetseg.dataset import Dataset
+from unetseg.dataset.loading import load_scan, load_truth
+from unetseg.errors import DataError, UnetsegError
+from unetseg.geometry import Unit
+from unetseg.records import Advance, Case, Finding, Label, Listener, Scan, Stage, ignore_event
+
+# Enough for percentiles to three digits, little enough for thousands of cases.
+_SAMPLES_PER_CASE = 4000
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Statistics of one channel over foreground voxels of all cases."""
+
+    low: float
+    high: float
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What one case contributes. Shapes and spacings are in canonical axis order."""
+
+    name: str
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    unit: Unit
+    channels: tuple[str, ...]
+    is_picture: bool
+    minimum: float
+    zero_share: float
+    counts: tuple[tuple[int, int], ...]
+    single_pieces: float
+    samples: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The data set in numbers.
+
+    label_counts : voxels per label value, over all cases
+    looks_like_objects : the label values number objects, they do not name classes
+    intensity : per channel, inside the foreground
+    zero_share : mean share of voxels that are exactly zero in every channel
+    """
+
+    cases: int
+    dimensions: int
+    unit: Unit
+    channels: tuple[str, ...]
+    is_picture: bool
+    shapes: tuple[tuple[int, ...], ...]
+    spacings: tuple[tuple[float, ...], ...]
+    label_counts: tuple[tuple[int, int], ...]
+    label_names: tuple[Label, ...]
+    ignore_value: int | None
+    looks_like_objects: bool
+    looks_like_ct: bool
+    intensity: tuple[Intensity, ...]
+    zero_share: float
+
+    @property
+    def median_shape(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in np.median(self.shapes, axis=0).round())
+
+    @property
+    def median_spacing(self) -> tuple[float, ...]:
+        return tuple(float(x) for x in np.median(self.spacings, axis=0))
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The fingerprint, the cases it rests on, and what a person should know."""
+
+    fingerprint: Fingerprint
+    cases: tuple[Case, ...]
+    findings: tuple[Finding, ...]
+
+
+def is_turned(scan: Scan) -> bool:
+    """Whether the axes of such scans have a place in the body: volumes in millimetres."""
+    return scan.geometry.ndim == 3 and scan.geometry.unit == "mm"
+
+
+def case_facts(case: Case) -> CaseFacts:
+    """Read one case. Raises DataError for whatever is wrong with it."""
+    scan = load_scan(case)
+    truth = load_truth(case, scan.geometry)
+    order = scan.geometry.canonical()[0] if is_turned(scan) else range(scan.geometry.ndim)
+    values, counts = np.unique(truth.array, return_counts=True)
+    foreground = np.flatnonzero(truth.array.ravel())
+    flat = scan.array.reshape(len(scan.array), -1)
+    if len(foreground) > _SAMPLES_PER_CASE:
+        picked = np.linspace(0, len(foreground) - 1, _SAMPLES_PER_CASE).astype(np.intp)
+        foreground = foreground[picked]
+    pieces = 1.0
+    if len(values) > 8:
+        boxes = ndimage.find_objects(truth.array.astype(np.int32, copy=False))
+        numbers = [
+            ndimage.label(truth.array[box] == value)[1]
+            for value, box in enumerate(boxes, start=1)
+            if box is not None
+        ][:100]
+        pieces = float(np.mean([number == 1 for number in numbers]))
+    return CaseFacts(
+        name=case.name,
+        shape=tuple(scan.geometry.shape[axis] for axis in order),
+        spacing=tuple(scan.geometry.spacing[axis] for axis in order),
+        unit=scan.geometry.unit,
+        channels=scan.channels,
+        is_picture=scan.is_picture,
+        minimum=float(flat.min()),
+        zero_share=float((flat == 0).all(axis=0).mean()),
+        counts=tuple(zip(values.tolist(), counts.tolist(), strict=True)),
+        single_pieces=pieces,
+        samples=flat[:, foreground].astype(np.float32),
+    )
+
+
+def inspect(
+    dataset: Dataset,
+    *,
+    ignore_value: int | None = None,
+    skip_bad: bool = False,
+    cores: int = 1,
+    listener: Listener = ignore_event,
+) -> Inspection:
+    """Read every case with a mask and take the fingerprint.
+
+    ignore_value : a label value that stands for "not known"; dataset.json's if not given
+    skip_bad : leave out the cases that fail instead of refusing the data
+
+    Raises DataError if no usable case is left, or if the cases do not belong together.
+    """
+    cases = [case for case in dataset.cases if case.truth is not None and case.split != "test"]
+    if not cases:
+        raise DataError("no image has a mask", hint="training needs images and masks")
+    listener(Stage("inspecting", len(cases)))
+    facts: list[CaseFacts] = []
+    usable: list[Case] = []
+    findings = list(dataset.findings)
+    with ThreadPoolExecutor(max(1, cores)) as pool:
+        for case, outcome in zip(cases, pool.map(_outcome, cases), strict=True):
+            listener(Advance(case.name))
+            if isinstance(outcome, CaseFacts):
+                facts.append(outcome)
+                usable.append(case)
+            else:
+                hint = outcome.hint or "mend or remove it, or go on without it by --skip-bad"
+                text = str(outcome).removeprefix(f"{outcome.where}: ")
+                where = outcome.where or case.name
+                findings.append(Finding("warning" if skip_bad else "error", where, text, hint))
+    if not facts:
+        first = next(f for f in findings if f.severity in ("error", "warning"))
+        raise DataError(f"no case can be read; the first: {first.sentence}", where=first.where)
+    ignore = dataset.ignore_value if ignore_value is None else ignore_value
+    findings += _together(facts)
+    fingerprint = _fingerprint(facts, dataset, ignore)
+    findings += _label_findings(fingerprint, facts)
+    return Inspection(fingerprint, tuple(usable), tuple(findings))
+
+
+def _outcome(case: Case) -> CaseFacts | UnetsegError:
+    try:
+        return case_facts(case)
+    except UnetsegError as error:
+        return error
+
+
+def _together(facts: Sequence[CaseFacts]) -> Iterable[Finding]:
+    """Cases that cannot be of one set with the majority."""
+    for what, kinds in (
+        ("axes", [len(f.shape) for f in facts]),
+        ("unit", [f.unit for f in facts]),
+    ):
+        usual = Counter(kinds).most_common(1)[0][0]
+        for fact, kind in zip(facts, kinds, strict=True):
+            if kind != usual:
+                yield Finding(
+                    "error",
+                    fact.name,
+                    f"{what}: {kind}, most cases have {usual}",
+                    "keep cases of one kind in a set",
+                )
+    numbers = {len(f.channels) for f in facts if not f.is_picture}
+    if len(numbers) > 1 or (numbers and any(f.is_picture for f in facts) and numbers != {1, 3}):
+        usual = Counter(len(f.channels) for f in facts).most_common(1)[0][0]
+        for fact in facts:
+            if len(fact.channels) != usual:
+                yield Finding(
+                    "error",
+                    fact.name,
+                    f"channels: {len(fact.channels)}, most cases have {usual}",
+                    "every case needs the same channels",
+                )
+
+
+def _fingerprint(facts: Sequence[CaseFacts], dataset: Dataset, ignore: int | None) -> Fingerprint:
+    usual_axes = Counter(len(f.shape) for f in facts).most_common(1)[0][0]
+    same = [f for f in facts if len(f.shape) == usual_axes]
+    widest = max(same, key=lambda f: len(f.channels))
+    channels = widest.channels
+    if len(dataset.channel_names) == len(channels):
+        channels = dataset.channel_names
+    counts: Counter[int] = Counter()
+    for fact in same:
+        counts.update(dict(fact.counts))
+    columns = [
+        f.samples if len(f.samples) == len(channels) else f.samples.repeat(len(channels), axis=0)
+        for f in same
+        if len(f.samples) in (1, len(channels))
+    ]
+    samples = np.concatenate(columns, axis=1) if columns else np.zeros((len(channels), 0))
+    intensity = tuple(
+        Intensity(
+            low=float(np.percentile(channel, 0.5)),
+            high=float(np.percentile(channel, 99.5)),
+            mean=float(channel.mean(dtype=np.float64)),
+            std=float(channel.std(dtype=np.float64)),
+        )
+        for channel in samples
+        if channel.size
+    )
+    named_ct = len(channels) == 1 and channels[0].upper() == "CT"
+    air = len(channels) == 1 and all(f.minimum < -200 for f in same)
+    return Fingerprint(
+        cases=len(same),
+        dimensions=usual_axes,
+        unit=Counter(f.unit for f in same).most_common(1)[0][0],
+        channels=channels,
+        is_picture=all(f.is_picture for f in same),
+        shapes=tuple(f.shape for f in same),
+        spacings=tuple(f.spacing for f in same),
+        label_counts=tuple(sorted(counts.items())),
+        label_names=dataset.label_names,
+        ignore_value=ignore,
+        looks_like_objects=not dataset.label_names and _objects(same, ignore),
+        looks_like_ct=same[0].unit == "mm" and (named_ct or air),
+        intensity=intensity,
+        zero_share=float(np.mean([f.zero_share for f in same])),
+    )
+
+
+def _objects(facts: Sequence[CaseFacts], ignore: int | None) -> bool:
+    """Whether the ids differ from image to image and nearly each is one piece."""
+    ids = [{v for v, _ in f.counts if v not in (0, ignore)} for f in facts]
+    ids = [s for s in ids if s]
+    union = set().union(*ids)
+    if len(ids) < 2:
+        # One image cannot tell numbers from names; more ids than a byte holds are numbers.
+        return len(union) > 255
+    if len(union) < 8:
+        return False
+    overlap = float(np.mean([len(s) / len(union) for s in ids]))
+    many = [f.single_pieces for f in facts if len(f.counts) > 8]
+    return overlap < 0.5 and (not many or float(np.median(many)) > 0.8)
+
+
+def _label_findings(fingerprint: Fingerprint, facts: Sequence[CaseFacts]) -> Iterable[Finding]:
+    values = [v for v, _ in fingerprint.label_counts]
+    foreground = [v for v in values if v not in (0, fingerprint.ignore_value)]
+    if not foreground:
+        yield Finding("error", "masks", "every mask is background only", "draw what to segment")
+    empty = [f.name for f in facts if not any(v for v, _ in f.counts)]
+    if empty and foreground:
+        shown = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
+        yield Finding(
+            "warning", "masks", f"{len(empty)} masks are background only: {shown}", "are they?"
+        )
+    if (
+        fingerprint.ignore_value is None
+        and 255 in values
+        and 2 <= len(foreground) <= 100
+        and not fingerprint.looks_like_objects
+        and sorted(foreground)[-2] < 128
+    ):
+        yield Finding(
+            "note",
+            "masks",
+            "the value 255 stands apart from the others and is taken as a class",
+            "if it means 'not known', give --ignore-label 255",
+        )

@@ -1,0 +1,43 @@
+"""What a network's outputs mean: labels -> targets -> loss; outputs -> mask; which metrics."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from unetseg.config import Plan
+from unetseg.geometry import Geometry
+from unetseg.records import Mask
+from unetseg.registry import TASKS
+
+
+class Task(Protocol):
+    """What a task must offer; built as `task(plan)`.
+
+    outputs : K, the maps that the network must produce
+    metrics : names from metrics.METRICS
+    """
+
+    outputs: int
+    metrics: tuple[str, ...]
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """(B, *S) class indices -> what the loss compares with."""
+        ...
+
+    def loss(self, outputs: list[Tensor], targets: Tensor) -> Tensor:
+        """A scalar from the network's outputs, finest level first."""
+        ...
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """(K, *S) outputs -> (K, *S) in [0, 1]."""
+        ...
+
+    def decode(self, outputs: Tensor, geometry: Geometry) -> Mask:
+        """(K, *S) outputs on the grid of `geometry` -> a mask in the original label values."""
+        ...
+
+
+def make_task(plan: Plan) -> Task:
+    """The task that the plan names."""
+    task: Task = TASKS.load(plan.data.task)(plan)
+    return task

@@ -1,0 +1,133 @@
+"""The state from which an interrupted training goes on: tensors in safetensors, numbers in JSON."""
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from unetseg.config import Plan, to_values
+from unetseg.errors import ModelError, UsageError
+from unetseg.files import replacing
+from unetseg.nets.unet import UNet
+
+
+@dataclass(eq=False)
+class State:
+    """Everything that changes while a network learns.
+
+    average : the averaged weights, which are what is validated and kept
+    best : mean validation Dice of the kept model, NaN before the first
+    """
+
+    network: UNet
+    average: UNet
+    optimiser: torch.optim.AdamW
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    seconds: float = 0.0
+    best: float = float("nan")
+    epochs_done: int = 0
+    _buffers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+    @classmethod
+    def fresh(cls, network: UNet, plan: Plan, device: torch.device) -> "State":
+        network = network.to(device)
+        average = deepcopy(network).requires_grad_(requires_grad=False)
+        optimiser = torch.optim.AdamW(
+            network.parameters(),
+            lr=plan.training.learning_rate,
+            weight_decay=plan.training.weight_decay,
+            fused=device.type == "cuda",
+        )
+        half = plan.training.precision == "float16" and device.type == "cuda"
+        return cls(network, average, optimiser, torch.amp.GradScaler(device.type, enabled=half))
+
+    def update_average(self, decay: float) -> None:
+        """Move the averaged weights towards the current ones; quickly in the first steps."""
+        warm = min(decay, (1 + self.step) / (10 + self.step))
+        averaged, current = list(self.average.parameters()), list(self.network.parameters())
+        with torch.no_grad():
+            update = get_ema_multi_avg_fn(warm)  # type: ignore[no-untyped-call]  # torch has none
+            update([p.data for p in averaged], [p.data for p in current], 0)
+            pairs = zip(self.average.buffers(), self.network.buffers(), strict=True)
+            for mine, theirs in pairs:
+                mine.copy_(theirs)
+
+    def save(self, folder: Path, plan: Plan) -> None:
+        """Write the state as one file, atomically."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        moments = self.optimiser.state_dict()["state"]
+        for index, values in moments.items():
+            tensors |= {f"optimiser.{index}.{k}": v for k, v in values.items()}
+        numbers = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "epochs_done": self.epochs_done,
+            "scaler": self.scaler.state_dict(),
+            "plan": to_values(plan),
+        }
+        with replacing(folder / "state.safetensors") as temporary:
+            save_file(
+                {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
+                temporary,
+                metadata={"state": json.dumps(numbers)},
+            )
+
+    def restore(self, folder: Path, plan: Plan) -> bool:
+        """Go on from the state in `folder`; False if there is none.
+
+        Raises UsageError if the plan's data, patch or network were changed since.
+        """
+        path = folder / "state.safetensors"
+        if not path.is_file():
+            return False
+        try:
+            tensors = load_file(path)
+            numbers = json.loads(_metadata(path)["state"])
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            raise ModelError(
+                f"the training's state cannot be read: {error}",
+                where=path,
+                hint="remove the resume folder to start again",
+            ) from error
+        now, then = to_values(plan), numbers["plan"]
+        for section in ("data", "patch", "network"):
+            if json.dumps(now[section], sort_keys=True) != json.dumps(
+                then[section], sort_keys=True
+            ):
+                raise UsageError(
+                    f"the plan's section {section} is not the one this training began with",
+                    where=path.parent.parent / "plan.toml",
+                    hint="train into another folder, or undo the change",
+                )
+        parts: dict[str, dict[str, Any]] = {"network": {}, "average": {}, "optimiser": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.network.load_state_dict(parts["network"])
+        self.average.load_state_dict(parts["average"])
+        moments: dict[int, dict[str, Any]] = {}
+        for name, tensor in parts["optimiser"].items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = tensor
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        self.scaler.load_state_dict(numbers["scaler"])
+        self.step, self.seconds = numbers["step"], numbers["seconds"]
+        self.best, self.epochs_done = numbers["best"], numbers["epochs_done"]
+        return True
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})

@@ -1,0 +1,1 @@
+"""Pictures of a result for people who want to look."""

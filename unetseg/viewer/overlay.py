@@ -1,0 +1,123 @@
+"""A scan's middle slices with the mask's outline, as a PNG."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.segmentation import find_boundaries
+
+from unetseg.dataset.loading import load_scan
+from unetseg.files import replacing
+from unetseg.formats import read_mask
+from unetseg.records import Case, Mask, Scan
+
+# Okabe and Ito's colours, which people with any colour vision tell apart; blue and black are too
+# dark on dark scans and come last.
+COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (213, 94, 0),
+    (204, 121, 167),
+    (0, 114, 178),
+)
+# Small slices are enlarged so that a person sees them, and the outline stays one pixel wide.
+_SMALLEST_EDGE = 384
+_GAP = 6
+
+
+def write_overlay(case: Case, mask_path: Path, path: Path) -> None:
+    """Write the PNG: one picture of a 2-D scan, three orthogonal slices of a 3-D one."""
+    picture = overlay(load_scan(case), read_mask(mask_path))
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def overlay(scan: Scan, mask: Mask) -> NDArray[np.uint8]:
+    """(height, width, 3) colours: the slices through the middle of what the mask holds."""
+    values = np.unique(mask.array)
+    ranks = np.searchsorted(values[values != 0], mask.array) + 1
+    ranks[mask.array == 0] = 0
+    grey = _brightness(scan)
+    if scan.geometry.ndim == 2:
+        return _slice(grey, ranks, scan.geometry.spacing)
+    order, flips = scan.geometry.canonical()
+    if scan.geometry.unit != "mm":
+        order, flips = (0, 1, 2), ()
+    grey = np.flip(grey.transpose(*order, 3), flips)
+    ranks = np.flip(ranks.transpose(order), flips)
+    spacing = [scan.geometry.spacing[axis] for axis in order]
+    slices = []
+    for axis in range(3):
+        middle = _fullest(ranks, axis)
+        picked = np.take(grey, middle, axis), np.take(ranks, middle, axis)
+        edges = [edge for other, edge in enumerate(spacing) if other != axis]
+        if scan.geometry.unit == "mm":
+            # World axes point right, front and up; a picture's rows run down.
+            picked = (
+                picked[0].transpose(1, 0, 2)[::-1],
+                picked[1].T[::-1],
+            )
+            edges = edges[::-1]
+        slices.append(_slice(*picked, tuple(edges)))
+    return _side_by_side(slices)
+
+
+def _brightness(scan: Scan) -> NDArray[np.uint8]:
+    """(*S, 3) of the first channel, or of a colour picture's three."""
+    channels = scan.array if scan.is_picture and len(scan.array) == 3 else scan.array[:1]
+    low, high = np.percentile(channels, [0.5, 99.5])
+    if high <= low:
+        low, high = float(channels.min()), float(channels.max())
+    scaled = (channels.astype(np.float64) - low) / max(high - low, 1e-12)
+    bytes_ = (scaled.clip(0, 1) * 255).astype(np.uint8)
+    return np.moveaxis(np.broadcast_to(bytes_, (3, *scan.geometry.shape)), 0, -1)
+
+
+def _fullest(ranks: NDArray[Any], axis: int) -> int:
+    """The slice along `axis` with the most foreground; the middle one if there is none."""
+    others = tuple(other for other in range(3) if other != axis)
+    counts = (ranks > 0).sum(others)
+    return int(counts.argmax()) if counts.any() else ranks.shape[axis] // 2
+
+
+def _slice(
+    grey: NDArray[np.uint8], ranks: NDArray[Any], spacing: tuple[float, ...]
+) -> NDArray[np.uint8]:
+    """An outlined slice with square pixels, enlarged by whole numbers if it is small."""
+    finest = min(spacing)
+    factor = max(
+        1,
+        round(
+            _SMALLEST_EDGE / max(n * s / finest for n, s in zip(ranks.shape, spacing, strict=True))
+        ),
+    )
+    size = [
+        max(1, round(n * s / finest * factor)) for n, s in zip(ranks.shape, spacing, strict=True)
+    ]
+    picture = np.array(
+        Image.fromarray(np.ascontiguousarray(grey)).resize(
+            (size[1], size[0]), Image.Resampling.BICUBIC
+        )
+    )
+    rows = np.minimum((np.arange(size[0]) + 0.5) * ranks.shape[0] / size[0], ranks.shape[0] - 1)
+    columns = np.minimum((np.arange(size[1]) + 0.5) * ranks.shape[1] / size[1], ranks.shape[1] - 1)
+    large = ranks[np.ix_(rows.astype(int), columns.astype(int))]
+    edge = find_boundaries(large, mode="inner", connectivity=1)
+    colours = np.array(COLOURS, dtype=np.uint8)
+    picture[edge] = colours[(large[edge] - 1) % len(colours)]
+    return picture
+
+
+def _side_by_side(slices: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    height = max(len(picture) for picture in slices)
+    width = sum(picture.shape[1] for picture in slices) + _GAP * (len(slices) - 1)
+    canvas = np.zeros((height, width, 3), dtype=np.uint8)
+    left = 0
+    for picture in slices:
+        canvas[: len(picture), left : left + picture.shape[1]] = picture
+        left += picture.shape[1] + _GAP
+    return canvas
