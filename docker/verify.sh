@@ -14,7 +14,7 @@
 #   WHEELS    folder of wheels for pip, say with torch's CPU wheel
 #   OWNER     uid:gid that uses the image (54321:54322)
 #   STORAGE_DRIVER  how buildah keeps layers (vfs: works anywhere; overlay is faster)
-#   TMPDIR    where the temporary folder is made (/tmp); the CPU image takes about 10 GB
+#   TMPDIR    where the temporary folder is made (/tmp); the CPU image takes 6 GB with vfs
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

@@ -190,6 +190,40 @@ def test_dice_per_class_wants_equal_shapes():
         metrics.dice_per_class(np.zeros((2, 3), int), np.zeros((1, 3), int), (1,))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "large", "small"),
+    [
+        ("uint8", 255, 1),
+        ("int8", 127, -128),
+        (">i2", 300, -7),
+        ("int64", 2**40, -(2**40)),
+        ("uint32", 2**32 - 1, 3),
+        ("int32", 65_536, 1),
+        ("int32", 65_537, -1),
+    ],
+)
+def test_class_boxes_hold_the_class_in_both_masks(dtype, large, small):
+    truth, predicted = np.zeros((2, 6, 7), dtype)
+    truth[1, 2] = truth[3, 1] = large
+    predicted[2, 5] = large
+    predicted[0, 0] = small
+    found = metrics.class_boxes(truth, predicted)
+    assert found == {
+        small: (slice(0, 1), slice(0, 1)),
+        large: (slice(1, 4), slice(1, 6)),
+    }
+    assert list(found) == [small, large]
+
+
+def test_class_boxes_of_nothing():
+    assert metrics.class_boxes(np.zeros((2, 3), int), np.zeros((2, 3), int)) == {}
+
+
+def test_class_boxes_want_equal_shapes():
+    with pytest.raises(ShapeMismatch):
+        metrics.class_boxes(np.zeros((2, 3), int), np.zeros((1, 3), int))
+
+
 def unpacked(row, key):
     bits = np.frombuffer(zlib.decompress(base64.b64decode(row[key])), np.uint8)
     size = int(np.prod(row["shape"]))

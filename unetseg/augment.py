@@ -165,7 +165,7 @@ def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
     convolve = functional.conv2d if len(size) == 2 else functional.conv3d
     for axis in range(len(size)):
         shape = [1] * len(size)
-        shape[axis] = -1
+        shape[axis] = kernel.shape[1]
         pad = [0, 0] * len(size)
         pad[2 * (len(size) - 1 - axis)] = pad[2 * (len(size) - 1 - axis) + 1] = radius
         padded = functional.pad(flat, pad, mode="replicate")

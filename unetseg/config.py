@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import tomlkit
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from tomlkit.container import Container
 from tomlkit.items import Table
 
 from unetseg.errors import UsageError, nearest
@@ -306,9 +307,10 @@ def _table(record: Any, prefix: str, reasons: Mapping[str, str]) -> Table:
         if is_dataclass(value):
             table.add(item.name, _table(value, key, reasons))
             continue
-        table.add(item.name, _plain(value))
+        entry = tomlkit.item(_plain(value))
         if key in reasons:
-            table[item.name].comment(reasons[key])
+            entry.comment(reasons[key])
+        table.add(item.name, entry)
     return table
 
 
@@ -335,8 +337,9 @@ def _flat(table: Any, prefix: str, reasons: dict[str, str]) -> Iterator[tuple[st
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.", reasons)
             continue
-        comment = getattr(value, "trivia", None) and value.trivia.comment.lstrip("# ")
-        if comment:
+        # A Boolean is handed out bare; its comment stays with the item in the container.
+        container = table if isinstance(table, Container) else table.value
+        if comment := container.item(name).trivia.comment.lstrip("# "):
             reasons[prefix + name] = comment
         yield prefix + name, value
 

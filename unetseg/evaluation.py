@@ -308,11 +308,8 @@ def _outcomes(
 ) -> Generator[_PairScores | UnetsegError, None, None]:
     """Scores or failure of each pair, in order, computed on all cores."""
     # Threads suffice: reading and the distance transform release the interpreter lock.
-    executor = ThreadPoolExecutor(min(_cores(), len(pairs)))
-    try:
+    with ThreadPoolExecutor(min(_cores(), len(pairs))) as executor:
         yield from executor.map(lambda files: _outcome(files[1], files[2], rules), pairs)
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 def _cores() -> int:

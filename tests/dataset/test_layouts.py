@@ -304,6 +304,13 @@ def test_one_name_without_channel_number_makes_all_names_plain(tmp_path: Path) -
     )
 
 
+def test_a_mask_below_a_split_without_images_is_told(tmp_path: Path) -> None:
+    plant(tmp_path, "images/train/a.png", "labels/train/a.png", "labels/test/b.png")
+    data = find_cases(tmp_path)
+    assert [case.name for case in data.cases] == ["a"]
+    assert sentences(data, "warning") == "1 mask has no image of that name: b.png"
+
+
 def test_three_names_and_a_count(tmp_path: Path) -> None:
     plant(tmp_path, *(f"images/{i}.png" for i in range(6)), "masks/5.png")
     assert sentences(find_cases(tmp_path), "warning") == (

@@ -1,7 +1,8 @@
 """The ways in which folders hold images and masks, each recognised without configuration.
 
 `LAYOUTS` lists them all, in the order in which they are tried; the first in which an image finds
-a mask is taken.
+a mask is taken. Two cases need no trial: a path that is itself a CSV file, and images in any of
+these places where no mask is to be seen (images only).
 """
 
 from collections.abc import Callable, Sequence
@@ -185,7 +186,12 @@ def _by_split_below(part: Part) -> list[Part]:
             part,
             split=split,
             images=tuple(file for file in part.images if split_of(file) == split),
-            masks=tuple(file for file in part.masks if (split_of(file) or "train") == split),
+            # A mask below no split that has images is told as being without image.
+            masks=tuple(
+                file
+                for file in part.masks
+                if (split_of(file) if split_of(file) in splits else "train") == split
+            ),
         )
         for split in ("train", "val", "test")
         if split in splits

@@ -60,6 +60,7 @@ def _formats() -> tuple[Format, ...]:
     return tuple(FORMATS.load(name)() for name in FORMATS)
 
 
+@cache
 def suffixes() -> tuple[str, ...]:
     """Every suffix that can be read, longest first."""
     known = {suffix for format_ in _formats() for suffix in format_.suffixes}

@@ -126,8 +126,8 @@ def _read(path: Path, *, is_mask: bool) -> Scan:
             raise DataError(
                 f"an animation of {frames} frames", hint="save each frame as its own file"
             )
-        if kind == "PNG" and content[24] == 16:
-            # Pillow cuts 16-bit colours down to 8.
+        if kind == "PNG" and picture.mode not in ("1", "P"):
+            # Pillow cuts 16-bit colours down to 8 and leaves missing rows black.
             array = imagecodecs.png_decode(content)
         else:
             array = _pixels(picture, is_mask=is_mask)

@@ -198,7 +198,7 @@ def _write(
     if lower.endswith((".ome.tif", ".ome.tiff", ".btf")):
         options["ome"] = True
         options["metadata"] = _ome_metadata(array, axes, space, spacing, unit, names)
-    elif unit == "um" and array.dtype in (np.uint8, np.uint16) and not names and not large:
+    elif unit == "um" and not names and not large and _suits_imagej(array):
         # Fiji reads the pixel size from here, and from hardly any other TIFF tag.
         options["imagej"] = True
         options["resolution"] = (1 / spacing[-1], 1 / spacing[-2])
@@ -216,6 +216,11 @@ def _write(
             options["resolutionunit"] = "CENTIMETER"
     with replacing(path) as temporary:
         tifffile.imwrite(temporary, np.ascontiguousarray(array), **options)
+
+
+def _suits_imagej(array: NDArray[Any]) -> bool:
+    """Whether tifffile can write it for ImageJ: it loses an X axis of size 1."""
+    return array.dtype in (np.uint8, np.uint16) and array.shape[-1] > 1
 
 
 def _ome_metadata(
