@@ -7,11 +7,12 @@ The names are loaded at first use: importing the package loads neither torch nor
 
 from typing import TYPE_CHECKING, Any
 
+from unetseg.version import __version__
+
 if TYPE_CHECKING:
     from unetseg.api import evaluate, predict, train
     from unetseg.prediction import Predictor
 
-__version__ = "0.1.0"
 __all__ = ["Predictor", "__version__", "evaluate", "predict", "train"]
 
 

@@ -11,12 +11,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from unetseg import __version__
 from unetseg.config import Plan, from_values, to_values
 from unetseg.errors import ModelError
 from unetseg.files import replacing, write_text
 from unetseg.nets.unet import UNet
 from unetseg.tasks import make_task
+from unetseg.version import __version__
 
 # Raised when a model.json of today could not be read by yesterday's release.
 SCHEMA = 1
@@ -63,7 +63,7 @@ def load(path: Path) -> TrainedModel:
 
     Raises ModelError if a file is missing or damaged, or a tensor does not fit, naming it.
     """
-    folder = path / "model" if (path / "model" / DESCRIPTION).is_file() else path
+    folder = _model_folder(path)
     description = _description(folder)
     plan = from_values(description["plan"], where=folder / DESCRIPTION)
     network = build(plan)
@@ -80,6 +80,16 @@ def load(path: Path) -> TrainedModel:
             raise ModelError(f"tensor {name} does not fit", where=weights, expected=want, got=have)
     network.load_state_dict(tensors)
     return TrainedModel(network.eval(), plan, folder, description["facts"])
+
+
+def load_plan(path: Path) -> Plan:
+    """The plan of a run or model folder, without its weights. Raises ModelError as `load` does."""
+    folder = _model_folder(path)
+    return from_values(_description(folder)["plan"], where=folder / DESCRIPTION)
+
+
+def _model_folder(path: Path) -> Path:
+    return path / "model" if (path / "model" / DESCRIPTION).is_file() else path
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unetseg import __version__
 from unetseg.errors import UnetsegError, UsageError, one_line
+from unetseg.version import __version__
 
 if TYPE_CHECKING:
     from unetseg.training import Request

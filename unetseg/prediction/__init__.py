@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from unetseg import __version__, checkpoint
+from unetseg import checkpoint
 from unetseg.config import make_plan, plan_keys, to_values
 from unetseg.dataset import find_scans
 from unetseg.dataset.loading import load_scan, with_channels
@@ -35,6 +35,7 @@ from unetseg.records import (
 )
 from unetseg.tasks import make_task
 from unetseg.tasks.segmenting import Segmenter
+from unetseg.version import __version__
 
 MANIFEST = "manifest.json"
 
@@ -86,8 +87,6 @@ class Predictor:
     def prepare(self, scan: Scan) -> Prepared:
         """The scan on the plan's grid. Raises DataError or ModelError if it does not fit."""
         scan = with_channels(scan, self.plan.data.channels)
-        if not np.isfinite(scan.array.reshape(-1)[:1]).all():
-            raise DataError("the scan's first voxel is not finite", where=scan.source.path)
         return prepare(scan, self.plan.data)
 
     def segment(self, prepared: Prepared) -> tuple[Mask, "np.ndarray[Any, np.dtype[np.float32]]"]:
@@ -149,7 +148,9 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
     The next scan is read and prepared while the device works on this one.
     Raises ModelError, UsageError or DeviceError if nothing can be done at all.
     """
-    found = find_scans(tuple(request.inputs))
+    model = checkpoint.newest_run(Path("runs")) if request.model is None else request.model
+    channels = len(checkpoint.load_plan(model).data.channels)
+    found = find_scans(tuple(request.inputs), channels=channels)
     done = [_failure((path,), error) for path, error in found.failures]
     jobs, refused = _jobs(found.cases, request)
     done += refused
@@ -165,8 +166,8 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
         listener(record)
     if not waiting:
         return tuple(done)
-    predictor = Predictor(request.model, device=request.device, settings=request.settings)
-    listener(Note(f"model {predictor.path}"))
+    listener(Note(f"model {model}"))
+    predictor = Predictor(model, device=request.device, settings=request.settings)
     listener(Stage("predicting", len(waiting)))
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(_read, predictor, waiting[0].case)
