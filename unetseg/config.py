@@ -339,7 +339,8 @@ def _flat(table: Any, prefix: str, reasons: dict[str, str]) -> Iterator[tuple[st
             continue
         # A Boolean is handed out bare; its comment stays with the item in the container.
         container = table if isinstance(table, Container) else table.value
-        if comment := container.item(name).trivia.comment.lstrip("# "):
+        entry: Any = container.item(name)
+        if comment := entry.trivia.comment.lstrip("# "):
             reasons[prefix + name] = comment
         yield prefix + name, value
 
