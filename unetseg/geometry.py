@@ -25,7 +25,7 @@ class Geometry:
     affine : (n+1, n+1), index -> position in `unit`; voxel centres have integer indices
     unit : mm, um or px, as read from the file
 
-    Raises DataError if the sizes are not positive or the affine is singular or not finite.
+    Raises DataError if the sizes are not positive or the affine is none, singular or not finite.
     """
 
     shape: tuple[int, ...]
@@ -45,6 +45,10 @@ class Geometry:
             )
         if not np.isfinite(affine).all():
             raise DataError("the affine is not finite", hint="repair the header's geometry")
+        if affine[-1, :-1].any() or affine[-1, -1] != 1:
+            raise DataError(
+                "not an affine: its last row is not 0 ... 0 1", got=_numbers(affine[-1])
+            )
         lengths = np.linalg.norm(affine[:-1, :-1], axis=0)
         # Directions, not lengths: a nanometre grid is as regular as a kilometre one.
         if (lengths == 0).any() or abs(np.linalg.det(affine[:-1, :-1] / lengths)) < 1e-6:

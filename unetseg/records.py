@@ -196,6 +196,7 @@ class FileDone:
 
     scans : its files, one or one per channel
     counts : voxels per class name
+    voxel_volume : in `unit`, mm^3 or um^2 and so on
     """
 
     scans: tuple[Path, ...]

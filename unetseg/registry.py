@@ -37,11 +37,21 @@ class Registry(Mapping[str, EntryPoint]):
         return len(self._entries())
 
     def load(self, name: str) -> Any:
-        """The object behind `name`. Raises UsageError with the nearest name if there is none."""
+        """The object behind `name`.
+
+        Raises UsageError with the nearest name if there is none, and if its package is broken.
+        """
         entries = self._entries()
         if name not in entries:
             raise UsageError(f"no such {self.noun}", got=name, hint=nearest(name, entries))
-        return entries[name].load()
+        try:
+            return entries[name].load()
+        except (ImportError, AttributeError) as error:
+            raise UsageError(
+                f"the {self.noun} cannot be loaded: {error}",
+                where=name,
+                hint=f"install or mend the package behind {entries[name].value}",
+            ) from error
 
 
 ENCODERS = Registry(

@@ -72,7 +72,7 @@ class Nifti:
             voxels = _voxels(stream, path, header.get_data_offset(), shape, dtype)
         array = checked_values(_rescaled(voxels.reshape(shape, order="F"), header))
         spatial, channels = _split(shape)
-        array = np.moveaxis(array.reshape((*spatial, channels), order="F"), -1, 0)
+        array = np.moveaxis(array.reshape((*spatial, channels)), -1, 0)
         return Scan(
             array,
             _geometry(header, spatial),

@@ -94,7 +94,7 @@ def check_whole(tiff: TiffFile, image: TiffPageSeries) -> None:
     if kinds and image.kind not in kinds and (image.kind in known | {"generic", "uniform"}):
         raise DataError(
             f"the {kinds[0]} metadata do not fit the pages",
-            hint="the file is damaged or cut short; copy or export it again",
+            hint="it is damaged, cut short or part of a set; export it as one file",
         )
     if image.dtype is None or image.keyframe.dtype is None:
         raise DataError(

@@ -237,14 +237,15 @@ def _training(choices: _Choices, found: Fingerprint, machine: Machine, precision
     volumes = found.unit == "mm" and found.dimensions == 3
     names = choices.values["data.class_names"]
     sided = any(_SIDE.search(name) for name in names)
-    axes = tuple(range(found.dimensions))
     # Axis 0 runs left to right in the canonical orientation, the last axis in a picture.
     side = 0 if volumes else found.dimensions - 1
-    if sided:
-        mirror = tuple(axis for axis in axes if axis != side)
-        why = "classes are named left or right: never mirrored along that axis"
+    if volumes:
+        mirror, why = (0,), "bodies are alike left and right, not front and back or up and down"
     else:
-        mirror, why = axes, "along every axis"
+        mirror, why = tuple(range(found.dimensions)), "images have no right way up"
+    if sided:
+        mirror = tuple(axis for axis in mirror if axis != side)
+        why = "classes are named left or right: never mirrored along that axis"
     augment = "training.augment"
     take(f"{augment}.mirror_axes", mirror, why)
     take(f"{augment}.spatial_probability", 0.3 if volumes else 0.5)

@@ -273,6 +273,13 @@ def _label_findings(fingerprint: Fingerprint, facts: Sequence[CaseFacts]) -> Ite
     foreground = [v for v in values if v not in (0, fingerprint.ignore_value)]
     if not foreground:
         yield Finding("error", "masks", "every mask is background only", "draw what to segment")
+    if len(facts) == 1 and len(foreground) > 20 and not fingerprint.label_names:
+        yield Finding(
+            "note",
+            "masks",
+            f"{len(foreground)} label values in the only image are taken as classes",
+            "if they number objects, give --set data.merge_labels=true",
+        )
     empty = [f.name for f in facts if not any(v for v, _ in f.counts)]
     if empty and foreground:
         shown = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")

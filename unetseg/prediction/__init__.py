@@ -189,7 +189,7 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
                     seconds=perf_counter() - begun,
                     counts=counts,
                     voxel_volume=scan.geometry.voxel_volume,
-                    unit=scan.geometry.unit,
+                    unit=f"{scan.geometry.unit}^{scan.geometry.ndim}",
                 )
             done.append(record)
             listener(record)
@@ -322,11 +322,10 @@ def _entry(record: FileDone) -> dict[str, Any]:
         name: {"voxels": count, "volume": round(count * record.voxel_volume, 4)}
         for name, count in record.counts
     }
-    axes = "^3 or ^2 (2-D)" if record.unit else ""
     return {
         "scan": str(record.path.resolve()),
         "status": record.status,
         "seconds": round(record.seconds, 3),
-        "unit": f"{record.unit}{axes}",
+        "unit": record.unit,
         "classes": volumes,
     }

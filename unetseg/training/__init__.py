@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, time
@@ -30,6 +30,7 @@ from unetseg.records import (
     Case,
     EpochDone,
     Event,
+    Finding,
     Listener,
     Note,
     Progress,
@@ -101,8 +102,21 @@ def plan_for(
         plan = read_plan(path)
         flat = {key: _at(to_values(plan), key) for key in plan_keys()}
         values = {k: v for k, v in (flat | overrides).items() if v is not None}
-        return make_plan(values, plan.reasons, where=path), found
-    return make(found.fingerprint, machine, overrides), found
+        plan = make_plan(values, plan.reasons, where=path)
+    else:
+        plan = make(found.fingerprint, machine, overrides)
+    return plan, _with_division(found, plan)
+
+
+def _with_division(found: Inspection, plan: Plan) -> Inspection:
+    """The inspection, with a finding if the cases do not suffice for training and validation."""
+    try:
+        choose(found.cases, plan.training.fold, plan.training.folds, plan.training.seed)
+    except DataError as error:
+        text = str(error).removesuffix(f"; {error.hint}")
+        finding = Finding("error", error.where or "cases", text, error.hint)
+        return replace(found, findings=(*found.findings, finding))
+    return found
 
 
 def _at(values: Any, key: str) -> Any:
