@@ -239,6 +239,7 @@ def _training(choices: _Choices, found: Fingerprint, machine: Machine, precision
     sided = any(_SIDE.search(name) for name in names)
     # Axis 0 runs left to right in the canonical orientation, the last axis in a picture.
     side = 0 if volumes else found.dimensions - 1
+    mirror: tuple[int, ...]
     if volumes:
         mirror, why = (0,), "bodies are alike left and right, not front and back or up and down"
     else:
