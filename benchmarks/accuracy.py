@@ -51,10 +51,15 @@ def run(*arguments: str | Path) -> tuple[str, float]:
     return done.stdout, time.perf_counter() - begun
 
 
-def commit() -> str:
-    root = Path(__file__).parent
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+def surroundings() -> dict[str, object]:
+    """Machine, versions and commit, without which a number means nothing."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    described = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {name: version(name) for name in ("unetseg", "torch", "monai", "numpy")},
+        "commit": described.stdout.strip(),
+    }
 
 
 def main() -> None:
@@ -95,9 +100,7 @@ def main() -> None:
         "waiting": statistics.mean(waiting),
         "train_seconds": round(train_seconds, 1),
         "predict_seconds": round(predict_seconds, 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: version(name) for name in ("unetseg", "torch", "monai", "numpy")},
-        "commit": commit(),
+        **surroundings(),
         "scores": rows,
     }
     for key in ("data", "minutes", "seed", "test_cases", "dice", "mean_dice", "steps", "waiting"):

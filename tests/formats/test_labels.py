@@ -165,6 +165,31 @@ def shell() -> np.ndarray:
     return np.where(radius > 16, 0, np.where(radius > 14.5, 1001 + parcels, 2))
 
 
+def leftovers() -> np.ndarray:
+    """Touching cells, and between them 12 cells of which only specks in two places are left."""
+    labels = cells(200, 300) * 2
+    left, right = labels[:, :-1], labels[:, 1:]
+    made = 0
+    for cell in np.unique(labels):
+        places = np.argwhere((left == cell) & (right > cell))
+        if made < 12 and len(places) > 4:
+            for y, x in places[[0, -1]]:
+                labels[y, x] = cell + 1
+            made += 1
+    assert made == 12
+    return labels
+
+
+def layers() -> np.ndarray:
+    """Twelve layers on top of each other, one pixel thin but for a stretch of three, twice."""
+    labels = np.zeros((100, 100), np.int32)
+    for top in (2, 52):
+        for k in range(12):
+            labels[top + k, 15:] = k + 1
+            labels[top + 3 * k : top + 3 * k + 3, :15] = k + 1
+    return labels
+
+
 def dots(numbers: np.ndarray) -> np.ndarray:
     labels = np.zeros((150, 150), np.int32)
     labels[::3, ::3] = numbers.reshape(50, 50)
@@ -186,7 +211,10 @@ SHARP_MASKS = {
     "one pixel each, 29 classes": dots(CLASSES),
     "two by two in reading order": np.arange(1, 2501).reshape(50, 50).repeat(2, 0).repeat(2, 1),
     "many classes": np.kron(CLASSES.reshape(50, 50), np.ones((6, 6), int)),
+    "many classes in small areas": np.kron(CLASSES.reshape(50, 50), np.ones((3, 3), int)),
+    "layers": layers(),
     "thin parcels": shell(),
+    "leftovers of hidden cells": leftovers(),
     "empty": np.zeros((50, 50)),
     "one voxel": np.ones((1, 1)),
     "one row": np.arange(50)[None],

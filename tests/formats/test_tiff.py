@@ -501,6 +501,36 @@ def test_cut_short(
     assert not logging.getLogger("tifffile").handlers
 
 
+@pytest.mark.parametrize("tiles", [{}, {"tile": (16, 16)}])
+def test_voxels_behind_the_end(tmp_path: Path, tiles: dict[str, Any]) -> None:
+    array = np.random.default_rng(0).integers(0, 60000, (64, 80)).astype(np.uint16)
+    path = save(tmp_path / "a.tif", array, compression="zlib", **tiles)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="voxels lie behind its end"):
+        read_scan(path)
+
+
+def test_fewer_planes_than_the_metadata_say(tmp_path: Path) -> None:
+    options = {"metadata": None, "compression": "zlib"}
+    told = "ImageJ=1.54f\nimages=12\nslices=12\n"
+    save(tmp_path / "a.tif", counting((5, 40, 50)), description=told, **options)
+    with pytest.raises(DataError, match="header promises 48 KB"):
+        read_scan(tmp_path / "a.tif")
+    told = told.replace("12", "5")
+    save(tmp_path / "b.tif", counting((5, 40, 50)), description=told, **options)
+    assert read_scan(tmp_path / "b.tif").array.shape == (1, 5, 40, 50)
+
+
+def test_a_part_of_a_set_with_its_metadata_elsewhere(tmp_path: Path) -> None:
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<BinaryOnly MetadataFile="set.companion.ome" UUID="urn:uuid:0"/></OME>'
+    )
+    save(tmp_path / "a.ome.tif", counting((40, 50)), description=xml, metadata=None)
+    with pytest.raises(DataError, match=r"ome metadata do not fit the pages.*part of a set"):
+        read_scan(tmp_path / "a.ome.tif")
+
+
 def absurd(width: int, height: int, *, compression: int = 1, stored: int = 100) -> bytes:
     """A TIFF of one strip, packed by hand, that promises more than it holds."""
     data = bytes(stored)
@@ -594,6 +624,16 @@ def test_the_mask_lies_on_the_scan(
     assert mask.geometry.differences(expected, tolerance=1e-5) == ()
     assert np.array_equal(mask.array, labels)
     assert mask.array.dtype.itemsize <= 4
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.tif"])
+def test_a_mask_of_a_single_column(tmp_path: Path, suffix: str) -> None:
+    options = ome(PhysicalSizeX=0.25, PhysicalSizeY=0.2, PhysicalSizeZ=2)
+    scan = read_scan(save(tmp_path / "a.ome.tif", counting((5, 40, 1)), **options))
+    labels = mask_like(scan, tmp_path / f"m{suffix}")
+    mask = read_mask(tmp_path / f"m{suffix}")
+    assert np.array_equal(mask.array, labels)
+    assert mask.geometry.differences(scan.geometry) == ()
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".ome.tif"])

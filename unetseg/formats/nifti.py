@@ -27,7 +27,7 @@ from unetseg.records import Mask, Scan, Source
 
 # Deflate cannot do better than 1032 to 1.
 _MOST_GZIP = 1100
-_CHUNK_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 20
 # Masks are nearly empty: higher levels take several times longer for a few percent.
 _GZIP_LEVEL = 1
 
