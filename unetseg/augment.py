@@ -143,7 +143,9 @@ def _intensity(images: Tensor, drawn: Draw) -> Tensor:
         # Exactly as it was where nothing was drawn, not only up to rounding.
         images = torch.where(per_sample(drawn.gamma) == 1, images, changed)
     mean = images.mean(axes, keepdim=True)
-    images = (images - mean) * per_sample(drawn.contrast) + mean * per_sample(drawn.brightness)
+    contrast, brightness = per_sample(drawn.contrast), per_sample(drawn.brightness)
+    changed = (images - mean) * contrast + mean * brightness
+    images = torch.where((contrast == 1) & (brightness == 1), images, changed)
     if bool((drawn.noise > 0).any()):
         generator = torch.Generator(images.device).manual_seed(drawn.noise_seed)
         field = torch.randn(images.shape, generator=generator, device=images.device)

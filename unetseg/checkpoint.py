@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from unetseg.config import Plan, from_values, to_values
-from unetseg.errors import ModelError
+from unetseg.errors import ModelError, UsageError
 from unetseg.files import replacing, write_text
 from unetseg.nets.unet import UNet
 from unetseg.tasks import make_task
@@ -65,8 +65,11 @@ def load(path: Path) -> TrainedModel:
     """
     folder = _model_folder(path)
     description = _description(folder)
-    plan = from_values(description["plan"], where=folder / DESCRIPTION)
-    network = build(plan)
+    plan = _plan(description, folder)
+    try:
+        network = build(plan)
+    except UsageError as error:
+        raise _unfit(error, folder / DESCRIPTION) from error
     weights = folder / WEIGHTS
     try:
         tensors = load_file(weights)
@@ -85,7 +88,26 @@ def load(path: Path) -> TrainedModel:
 def load_plan(path: Path) -> Plan:
     """The plan of a run or model folder, without its weights. Raises ModelError as `load` does."""
     folder = _model_folder(path)
-    return from_values(_description(folder)["plan"], where=folder / DESCRIPTION)
+    return _plan(_description(folder), folder)
+
+
+def _plan(description: dict[str, Any], folder: Path) -> Plan:
+    path = folder / DESCRIPTION
+    try:
+        return from_values(description["plan"], where=path)
+    except UsageError as error:
+        raise _unfit(error, path) from error
+
+
+def _unfit(error: UsageError, path: Path) -> ModelError:
+    """The same failure as the model's: its plan was not written by the person who uses it."""
+    return ModelError(
+        error.what,
+        where=error.where or path,
+        expected=error.expected,
+        got=error.got,
+        hint=error.hint or "train the model again, or update unetseg",
+    )
 
 
 def _model_folder(path: Path) -> Path:
@@ -105,7 +127,7 @@ def _description(folder: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise ModelError(f"not JSON: {error}", where=path) from error
-    if not isinstance(content, dict) or not {"schema", "plan", "facts"} <= content.keys():
+    if not isinstance(content, dict) or "schema" not in content:
         raise ModelError("not a model description of unetseg", where=path)
     if content["schema"] != SCHEMA:
         raise ModelError(
@@ -115,6 +137,8 @@ def _description(folder: Path) -> dict[str, Any]:
             got=content["schema"],
             hint="update unetseg",
         )
+    if not all(isinstance(content.get(key), dict) for key in ("plan", "facts")):
+        raise ModelError("a damaged model description", where=path, expected="plan and facts")
     return content
 
 

@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -410,8 +411,12 @@ def sample(
 
 def main() -> None:
     """Run the command line; a failure is one line on stderr and an exit code."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        # A file name in another encoding must not end the work on the files that follow.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app(standalone_mode=False)
+        # Without the standalone mode a code that a command ends with is handed back, not raised.
+        code = app(standalone_mode=False)
     except UnetsegError as error:
         _fail(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
@@ -429,6 +434,9 @@ def main() -> None:
             " this is a defect of unetseg, run it with --debug and report what it prints",
             70,
         )
+    else:
+        if code:
+            sys.exit(code)
 
 
 def _fail(message: str, code: int) -> None:

@@ -190,22 +190,28 @@ class Plan:
                     f"network.{name} needs one entry per level ({network.levels}),"
                     f" got {len(values)}"
                 )
-        per_axis = {"patch.size": self.patch.size, "data.spacing": self.data.spacing}
+        per_axis: dict[str, tuple[float, ...]] = {"patch.size": self.patch.size}
+        if self.data.spacing:
+            per_axis["data.spacing"] = self.data.spacing
         per_axis |= {f"network.strides[{i}]": s for i, s in enumerate(network.strides)}
         per_axis |= {f"network.kernels[{i}]": k for i, k in enumerate(network.kernels)}
         for name, values in per_axis.items():
-            if values and len(values) != axes:
+            if len(values) != axes:
                 raise ValueError(f"{name} needs one entry per axis ({axes}), got {len(values)}")
         if set(network.strides[0]) != {1}:
             raise ValueError("network.strides[0] must be all ones: level 0 is at full resolution")
         if any(size % 2 == 0 for kernel in network.kernels for size in kernel):
             raise ValueError("network.kernels must be odd")
+        if not self.data.channels:
+            raise ValueError("data.channels must name one channel or more")
         if len(self.data.class_names) != len(self.data.class_values):
             raise ValueError("data.class_names and data.class_values differ in length")
         if len(self.data.class_values) < 2 or self.data.class_values[0] != 0:
             raise ValueError("data.class_values must begin with 0 and hold one class more")
         if self.training.fold >= self.training.folds:
             raise ValueError(f"training.fold must be below training.folds ({self.training.folds})")
+        if len(self.training.augment.rotation_degrees) != (1 if axes == 2 else 3):
+            raise ValueError("training.augment.rotation_degrees needs 1 angle in 2-D, 3 in 3-D")
         if any(axis >= axes for axis in self.training.augment.mirror_axes):
             raise ValueError(f"training.augment.mirror_axes must be below {axes}")
 
@@ -214,7 +220,8 @@ _ADAPTER = TypeAdapter(Plan)
 
 
 def _leaves(record: type, prefix: str = "") -> Iterator[tuple[str, type]]:
-    for name, kind in get_type_hints(record).items():
+    # With extras: the limits of a value are part of its type.
+    for name, kind in get_type_hints(record, include_extras=True).items():
         if name in ("reasons", "__pydantic_config__"):
             continue
         if is_dataclass(kind) and isinstance(kind, type):
@@ -234,6 +241,22 @@ def check_keys(keys: Mapping[str, Any], *, where: object) -> None:
     for key in keys:
         if key not in known:
             raise UsageError("no such plan key", where=where, got=key, hint=nearest(key, known))
+
+
+def check_values(values: Mapping[str, Any], *, where: object) -> dict[str, Any]:
+    """The values by dotted key, each as its type has it, before they become a plan together.
+
+    Raises UsageError for an unknown key and for a value that its key cannot have.
+    """
+    check_keys(values, where=where)
+    kinds = dict(_leaves(Plan))
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        try:
+            checked[key] = TypeAdapter(kinds[key]).validate_python(value)
+        except ValidationError as error:
+            raise _fault(error, where, key) from error
+    return checked
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
@@ -273,14 +296,19 @@ def _checked(tree: Mapping[str, Any], reasons: Mapping[str, str], where: object)
     try:
         return _ADAPTER.validate_python({**tree, "reasons": dict(reasons)})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        given = first.get("input")
-        raise UsageError(
-            re.sub(r"^Value error, ", "", first["msg"]),
-            where=f"{where}: {key}" if key else where,
-            got="" if isinstance(given, dict) or not key else given,
-        ) from error
+        raise _fault(error, where) from error
+
+
+def _fault(error: ValidationError, where: object, prefix: str = "") -> UsageError:
+    """The first thing that is wrong, by its dotted key."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in (prefix, *first["loc"]) if part != "")
+    given = first.get("input")
+    return UsageError(
+        re.sub(r"^Value error, ", "", first["msg"]),
+        where=f"{where}: {key}" if key else where,
+        got="" if isinstance(given, dict) or not key else given,
+    )
 
 
 def write_plan(plan: Plan, path: Path) -> None:

@@ -75,7 +75,7 @@ class Display:
 
     def line(self, text: str, style: str = "default") -> None:
         """One line, whatever characters the text holds."""
-        self.console.print(escape(one_line(text)), style=style)
+        self.console.print(one_line(text), style=style, markup=False, emoji=False)
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -168,4 +168,4 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(escape(column), justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*(escape(one_line(cell)) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, emoji=False).print(table)

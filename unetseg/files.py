@@ -36,6 +36,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically. Raises DataError if that is not possible."""
+    """Write UTF-8 text atomically. Raises DataError if that is not possible.
+
+    What UTF-8 cannot hold, the bytes of a file name in another encoding, is written as escapes.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

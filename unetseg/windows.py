@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import product
-from math import ceil
+from math import ceil, floor
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ def starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
     """First voxels of the fewest evenly spread windows that overlap by at least that share."""
     if size <= window:
         return (0,)
-    step = max(1.0, window * (1 - overlap))
+    # Whole voxels, or rounding could take from the overlap; 1 - 0.9 is a little less than 0.1.
+    step = max(1, floor(window * (1 - overlap) + 1e-6))
     count = ceil((size - window) / step) + 1
     return tuple(round(i * (size - window) / (count - 1)) for i in range(count))
 

@@ -72,8 +72,11 @@ class UNet(nn.Module):
             x = self.blocks[level](x)
             if level < len(self.heads) and (self.training or level == 0):
                 outputs.insert(0, self.heads[level](x))
-        outputs[0] = crop_to(outputs[0], size)
-        return outputs
+        # Coarser outputs too: the loss lays the targets over the whole of each.
+        return [
+            crop_to(output, [-(-n // stride) for n, stride in zip(size, strides, strict=True)])
+            for output, strides in zip(outputs, self.encoder.strides, strict=False)
+        ]
 
 
 def parameters(network: nn.Module) -> int:

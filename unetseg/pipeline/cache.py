@@ -5,6 +5,7 @@ A changed plan, a changed file or a changed pipeline gives another name, so noth
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from unetseg.records import Advance, Case, Listener, Note, Stage
 # Raise it when prepared arrays change for the same plan and files.
 _VERSION = 1
 _LOCATIONS_PER_CLASS = 5000
+_FILES = ("image.npy", "labels.npy", "locations.npy")
 
 
 @dataclass(frozen=True)
@@ -78,22 +80,29 @@ def _locations(labels: NDArray[np.int16], seed: int) -> NDArray[np.int32]:
     return np.concatenate(parts)
 
 
+def _is_whole(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _FILES)
+
+
 def _write(case: Case, plan: Plan, folder: Path) -> None:
     scan = with_channels(load_scan(case), plan.data.channels)
     truth = load_truth(case, scan.geometry)
     prepared = prepare(scan, plan.data)
     labels = prepare_truth(truth, plan.data, prepared.placement).numpy().astype(np.int16)
-    temporary = folder.with_name(f".{folder.name}")
+    # Two trainings may prepare the same case at the same time, each in a folder of its own.
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         np.save(temporary / "image.npy", prepared.image.numpy())
         np.save(temporary / "labels.npy", labels)
         np.save(temporary / "locations.npy", _locations(labels, plan.training.seed))
+        if not _is_whole(folder):
+            shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     except OSError as error:
-        if folder.is_dir():
-            # Another process prepared the same case at the same time.
+        if _is_whole(folder):
+            # The other training was faster.
             return
         raise DataError(
             f"a prepared case cannot be written: {error.strerror or error}",
@@ -122,7 +131,7 @@ def prepare_cases(
     def one(case: Case) -> CachedCase | UnetsegError:
         try:
             target = folder / key(case, values)
-            if not (target / "locations.npy").is_file():
+            if not _is_whole(target):
                 _write(case, plan, target)
             return CachedCase(case, target)
         except UnetsegError as error:

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from unetseg.config import Plan, make_plan
+from unetseg.config import Plan, check_values, make_plan
 from unetseg.errors import UsageError
 from unetseg.planning.fingerprint import Fingerprint
 from unetseg.planning.network import levels, patch_size, rounded_up
 from unetseg.records import Machine
-from unetseg.registry import TASKS
+from unetseg.registry import ENCODERS, SKIPS, TASKS
 
-_SIDE = re.compile(r"(^|[^a-z])(left|right|l|r|lt|rt|lh|rh)([^a-z]|$)", re.IGNORECASE)
+_SIDES = {"left", "right", "l", "r", "lt", "rt", "lh", "rh"}
+# The words of kidney_left, Left-Kidney, LeftKidney and RKidney.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 class _Choices:
@@ -45,7 +47,7 @@ def make(
 
     Raises UsageError if an override does not fit the data or the other values.
     """
-    choices = _Choices(overrides or {})
+    choices = _Choices(_checked(overrides or {}, fingerprint.dimensions))
     spacing, shape = _data(choices, fingerprint)
     precision = _patch_and_network(choices, fingerprint, machine, spacing, shape)
     _training(choices, fingerprint, machine, precision)
@@ -57,13 +59,51 @@ def make(
     return make_plan(choices.values, choices.reasons)
 
 
+def _checked(overrides: Mapping[str, Any], axes: int) -> dict[str, Any]:
+    """What the person has set, before other values are derived from it."""
+    values = check_values(overrides, where="plan")
+    for key in ("patch.size", "data.spacing"):
+        if values.get(key) and len(values[key]) != axes:
+            raise UsageError(
+                "one entry per axis is needed", where=key, expected=axes, got=values[key]
+            )
+    for key in ("network.strides", "network.kernels"):
+        if any(len(level) != axes for level in values.get(key, ())):
+            raise UsageError(
+                "one entry per level and axis is needed",
+                where=key,
+                expected=f"{axes} per level",
+                got=values[key],
+            )
+    for key in ("network.features", "network.strides"):
+        if key in values and not values[key]:
+            raise UsageError("one entry per level is needed", where=key, got=values[key])
+    for key, known in (("network.encoder", ENCODERS), ("network.skip", SKIPS)):
+        if key in values and values[key] not in known:
+            known.load(values[key])
+    return values
+
+
+def _short(value: float) -> float:
+    """Five digits are enough for a person and for the grid, however small the unit makes them."""
+    return float(f"{value:.5g}")
+
+
 def _data(choices: _Choices, found: Fingerprint) -> tuple[tuple[float, ...], tuple[int, ...]]:
     axes = found.dimensions
     task = choices.take("data.task", "semantic", "every voxel gets a class")
     if task not in TASKS:
         TASKS.load(task)
     choices.take("data.dimensions", axes, f"the scans have {axes} axes")
-    choices.take("data.channels", found.channels, "as the files name them")
+    channels = choices.take("data.channels", found.channels, "as the files name them")
+    # Grey pictures may stand for coloured ones.
+    if len(channels) != len(found.channels) and not (found.is_picture and len(channels) == 3):
+        raise UsageError(
+            "not the number of channels that the scans have",
+            where="data.channels",
+            expected=len(found.channels),
+            got=len(channels),
+        )
     choices.take("data.unit", found.unit, "read from the files")
     volumes = found.unit == "mm" and axes == 3
     target, why = _target_spacing(found) if volumes else ((), "scans keep their own grid")
@@ -83,7 +123,7 @@ def _data(choices: _Choices, found: Fingerprint) -> tuple[tuple[float, ...], tup
             [n * mine / wanted for n, mine, wanted in zip(s, e, spacing, strict=True)]
             for s, e in zip(found.shapes, found.spacings, strict=True)
         ]
-        return edges, tuple(int(n) for n in np.median(sizes, axis=0).round())
+        return edges, tuple(max(1, int(n)) for n in np.median(sizes, axis=0).round())
     return edges, found.median_shape
 
 
@@ -99,7 +139,7 @@ def _target_spacing(found: Fingerprint) -> tuple[tuple[float, ...], str]:
         why = "median of the scans; thick slices: their 10th percentile"
     else:
         why = "median of the scans"
-    return tuple(round(x, 4) for x in target), why
+    return tuple(_short(x) for x in target), why
 
 
 def _normalisation(choices: _Choices, found: Fingerprint, *, volumes: bool) -> None:
@@ -113,10 +153,10 @@ def _normalisation(choices: _Choices, found: Fingerprint, *, volumes: bool) -> N
         kind, why = "zscore", "brightness differs between scans: mean 0, deviation 1 in each"
     kind = choices.take("data.normalisation", kind, why)
     if kind == "clip_zscore":
-        limits = tuple((round(i.low, 4), round(i.high, 4)) for i in found.intensity)
+        limits = tuple((_short(i.low), _short(i.high)) for i in found.intensity)
         choices.take("data.clip", limits, "0.5th and 99.5th percentile of the foreground")
-        choices.take("data.mean", tuple(round(i.mean, 4) for i in found.intensity))
-        choices.take("data.std", tuple(max(round(i.std, 4), 1e-4) for i in found.intensity))
+        choices.take("data.mean", tuple(_short(i.mean) for i in found.intensity))
+        choices.take("data.std", tuple(_short(i.std) or 1.0 for i in found.intensity))
 
 
 def _classes(choices: _Choices, found: Fingerprint) -> None:
@@ -236,7 +276,7 @@ def _training(choices: _Choices, found: Fingerprint, machine: Machine, precision
     take("training.validation_cases", 12, "after an epoch; all of them at the end")
     volumes = found.unit == "mm" and found.dimensions == 3
     names = choices.values["data.class_names"]
-    sided = any(_SIDE.search(name) for name in names)
+    sided = any(word.lower() in _SIDES for name in names for word in _WORD.findall(name))
     # Axis 0 runs left to right in the canonical orientation, the last axis in a picture.
     side = 0 if volumes else found.dimensions - 1
     mirror: tuple[int, ...]

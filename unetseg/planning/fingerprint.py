@@ -160,6 +160,7 @@ def inspect(
             else:
                 hint = outcome.hint or "mend or remove it, or go on without it by --skip-bad"
                 text = str(outcome).removeprefix(f"{outcome.where}: ")
+                text = text.removesuffix(f"; {outcome.hint}")
                 where = outcome.where or case.name
                 findings.append(Finding("warning" if skip_bad else "error", where, text, hint))
     if not facts:

@@ -37,13 +37,16 @@ def levels(
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
     """Strides and kernels per level, finest first, for a patch of `size` voxels.
 
-    Each level halves the axes that are long enough and about as fine as the finest; a kernel
-    looks along an axis only once its voxels are within twice the finest edge.
+    Each level halves the axes that are long enough and about as fine as the finest of those; a
+    kernel looks along an axis only once its voxels are within twice that edge.
     """
     edges, left = list(spacing), list(size)
     strides, kernels = [(1,) * len(left)], []
+    finest = min(edges)
     while True:
-        finest = min(edges)
+        # Nobody waits for an axis that is too short to become coarser.
+        long = [e for e, n in zip(edges, left, strict=True) if n >= 2 * _SMALLEST_EDGE]
+        finest = min(long, default=finest)
         kernels.append(tuple(3 if edge <= _ANISOTROPY * finest else 1 for edge in edges))
         halved = [
             left[axis] >= 2 * _SMALLEST_EDGE and edges[axis] < _ANISOTROPY * finest * 0.999

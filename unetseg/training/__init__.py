@@ -20,7 +20,7 @@ from unetseg.config import Plan, make_plan, plan_keys, read_plan, to_values, wri
 from unetseg.dataset import find_cases
 from unetseg.dataset.folds import choose, make_folds, pick, read_folds, write_folds
 from unetseg.devices import autocast, find_device, measure, usable_precision
-from unetseg.errors import DataError, ModelError
+from unetseg.errors import DataError, ModelError, UsageError
 from unetseg.files import write_text
 from unetseg.nets.unet import parameters
 from unetseg.pipeline.cache import prepare_cases
@@ -48,6 +48,7 @@ from unetseg.training.validation import Validation, validate
 _SAVE_SECONDS = 120
 # Validations between epochs take at most this share of the time so far.
 _VALIDATION_SHARE = 0.06
+_FOLDS = "folds.json"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,12 @@ def plan_for(
         values = {k: v for k, v in (flat | overrides).items() if v is not None}
         plan = make_plan(values, plan.reasons, where=path)
     else:
-        plan = make(found.fingerprint, machine, overrides)
+        try:
+            plan = make(found.fingerprint, machine, overrides)
+        except UsageError:
+            # What is wrong with the data may be why no plan suits them.
+            refuse_errors(found)
+            raise
     return plan, _with_division(found, plan)
 
 
@@ -178,13 +184,16 @@ class _Training:
         self.machine = measure(self.device)
         self.precision = usable_precision(plan.training.precision, self.machine)
         self.task = make_task(plan)
-        self.run.mkdir(parents=True, exist_ok=True)
         self.log_path = self.run / "log.txt"
-        write_plan(plan, self.run / "plan.toml")
         self.train_cases, self.val_cases = self._split(found.cases)
         torch.manual_seed(plan.training.seed)
         self.state = State.fresh(checkpoint.build(plan), plan, self.device)
         self.resumed = self.state.restore(self.run / "resume", plan)
+        # Only now, so that a training that cannot begin leaves no folder behind.
+        write_plan(plan, self.run / "plan.toml")
+        if not (self.run / _FOLDS).is_file():
+            folds = make_folds(found.cases, plan.training.folds, plan.training.seed)
+            write_folds(self.run / _FOLDS, folds)
         self.clock = Clock(plan.training, request.started, self.state.seconds)
         self.validation_seconds = 0.0
         self.seconds_per_case: float | None = None
@@ -195,17 +204,16 @@ class _Training:
 
     def event(self, event: Event) -> None:
         if isinstance(event, Note):
-            with self.log_path.open("a", encoding="utf-8") as log:
+            with self.log_path.open("a", encoding="utf-8", errors="backslashreplace") as log:
                 log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {event.text}\n")
         self.show(event)
 
     def _split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-        training, path = self.plan.training, self.run / "folds.json"
+        training, path = self.plan.training, self.run / _FOLDS
         if path.is_file():
             division = pick(cases, read_folds(path, cases), training.fold)
         else:
             division = choose(cases, training.fold, training.folds, training.seed)
-            write_folds(path, make_folds(cases, training.folds, training.seed))
         self.division = division.reason
         return list(division.train), list(division.val)
 
@@ -247,6 +255,7 @@ class _Training:
         with Ahead(batches, state.step) as ahead:
             while self.clock.position(state.step) < 1:
                 if self.should_stop():
+                    _mean_loss(losses, counted, state.step)
                     return False
                 images, labels = ahead.next()
                 rate = learning_rate(training, self.clock.position(state.step), state.step)
@@ -256,13 +265,7 @@ class _Training:
                 spent = max(now - epoch_start - paused, 1e-9)
                 if now - shown > 0.5:
                     shown = now
-                    loss = float(losses) / counted
-                    if not math.isfinite(loss):
-                        raise ModelError(
-                            "the loss is no longer a number",
-                            where=f"step {state.step}",
-                            hint="lower training.learning_rate, or look for extreme intensities",
-                        )
+                    loss = _mean_loss(losses, counted, state.step)
                     speed = counted / spent
                     self.event(
                         Progress(
@@ -277,20 +280,21 @@ class _Training:
                 if state.step % per_epoch == 0:
                     state.epochs_done += 1
                     speed, waiting = counted / spent, ahead.waited / spent
-                    self._epoch(float(losses) / counted, rate, speed, waiting)
+                    mean = _mean_loss(losses, counted, state.step)
+                    self._epoch(mean, rate, speed, waiting)
                     losses.zero_()
                     counted, epoch_start, paused, ahead.waited = 0, perf_counter(), 0.0, 0.0
                 if perf_counter() - saved > _SAVE_SECONDS:
                     begun = perf_counter()
+                    _mean_loss(losses, counted, state.step)
                     self._save()
                     saved = perf_counter()
                     paused += saved - begun
         if counted:
             state.epochs_done += 1
             spent = max(perf_counter() - epoch_start - paused, 1e-9)
-            self._write_row(
-                float(losses) / counted, 0.0, counted / spent, ahead.waited / spent, None
-            )
+            mean = _mean_loss(losses, counted, state.step)
+            self._write_row(mean, 0.0, counted / spent, ahead.waited / spent, None)
         return True
 
     def _step(
@@ -428,6 +432,18 @@ class _Training:
             f" {len(self.val_cases)} validation cases"
         )
         return Outcome(self.run, chosen, finished)
+
+
+def _mean_loss(losses: torch.Tensor, counted: int, step: int) -> float:
+    """The mean of `counted` losses. Raises ModelError, before anything is saved, if it is none."""
+    mean = float(losses) / max(counted, 1)
+    if not math.isfinite(mean):
+        raise ModelError(
+            "the loss is no longer a number",
+            where=f"step {step}",
+            hint="lower training.learning_rate, or look for extreme intensities",
+        )
+    return mean
 
 
 def _host_memory() -> int:

@@ -1,0 +1,383 @@
+"""Random changes of a batch: replayable, exact where nothing was drawn, image and labels as one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from unetseg.augment import Draw, apply, draw
+from unetseg.config import IGNORED, AugmentPlan
+
+QUICK = settings(max_examples=25, deadline=None)
+
+NEUTRAL = AugmentPlan(
+    mirror_axes=(),
+    spatial_probability=0.0,
+    rotation_degrees=(0.0,),
+    scale=(1.0, 1.0),
+    intensity_probability=0.0,
+    brightness=(0.5, 2.0),
+    contrast=(0.5, 2.0),
+    gamma=(0.5, 2.0),
+    noise=0.3,
+    blur=1.5,
+)
+STRONG = replace(
+    NEUTRAL,
+    mirror_axes=(0, 1),
+    spatial_probability=0.7,
+    rotation_degrees=(180.0,),
+    scale=(0.5, 2.0),
+    intensity_probability=0.7,
+)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def batch(size=(8, 10), samples=4, channels=2, seed=0):
+    images = torch.randn(samples, channels, *size, generator=seeded(seed))
+    return images, torch.randint(0, 4, (samples, *size), generator=seeded(seed + 1))
+
+
+def nothing(samples, axes):
+    """A draw that changes nothing, made without `draw`."""
+    return Draw(
+        matrix=torch.eye(axes).repeat(samples, 1, 1),
+        moved=torch.zeros(samples, dtype=torch.bool),
+        flips=torch.zeros(samples, axes, dtype=torch.bool),
+        brightness=torch.ones(samples),
+        contrast=torch.ones(samples),
+        gamma=torch.ones(samples),
+        noise=torch.zeros(samples),
+        blur=torch.zeros(samples),
+        noise_seed=0,
+    )
+
+
+def second_only(**values):
+    """A draw for two samples of two axes, neutral but for these values of the second."""
+    drawn = nothing(2, 2)
+    for name, value in values.items():
+        getattr(drawn, name)[1] = value
+    return drawn
+
+
+# --- replay ---
+
+
+def test_the_same_draw_gives_the_same_batch_twice():
+    images, labels = batch()
+    drawn = draw(4, STRONG, (1.0, 2.0), seeded())
+    first, second = apply(images, labels, drawn), apply(images, labels, drawn)
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    other = apply(images, labels, draw(4, STRONG, (1.0, 2.0), seeded(1)))
+    assert not torch.equal(first[0], other[0])
+    assert not torch.equal(first[1], other[1])
+
+
+def test_the_same_seed_gives_the_same_draw():
+    one, same, other = (draw(4, STRONG, (1.0, 1.0), seeded(seed)) for seed in (5, 5, 6))
+    assert torch.equal(one.matrix, same.matrix)
+    assert one.noise_seed == same.noise_seed
+    assert not torch.equal(one.matrix, other.matrix)
+
+
+def test_the_batch_that_was_given_stays_as_it_is():
+    images, labels = batch()
+    before = images.clone(), labels.clone()
+    apply(images, labels, draw(4, STRONG, (1.0, 1.0), seeded()))
+    assert torch.equal(images, before[0])
+    assert torch.equal(labels, before[1])
+
+
+# --- nothing drawn, nothing changed ---
+
+
+@pytest.mark.parametrize("size", [(8, 9), (5, 6, 7)])
+def test_a_neutral_plan_changes_nothing_at_all(size):
+    images, labels = batch(size)
+    angles = (0.0,) * (1 if len(size) == 2 else 3)
+    plan = replace(NEUTRAL, rotation_degrees=angles)
+    changed, moved = apply(images, labels, draw(4, plan, (1.0,) * len(size), seeded()))
+    assert torch.equal(changed, images)
+    assert torch.equal(moved, labels)
+
+
+CHANGES = {
+    "brightness": 1.5,
+    "contrast": 0.7,
+    "gamma": 1.4,
+    "noise": 0.2,
+    "blur": 1.0,
+    "moved": True,
+    "flips": torch.tensor([True, False]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_sample_for_which_nothing_was_drawn_stays_exactly_as_it_is(name):
+    images, labels = batch(samples=2)
+    drawn = second_only(**{name: CHANGES[name]})
+    drawn.matrix[1] *= 1.3
+    changed, moved = apply(images, labels, drawn)
+    assert torch.equal(changed[0], images[0])
+    assert torch.equal(moved[0], labels[0])
+    assert not torch.equal(changed[1], images[1])
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "gamma", "noise", "blur"])
+def test_intensity_leaves_the_labels_alone(name):
+    images, labels = batch(samples=2)
+    assert torch.equal(apply(images, labels, second_only(**{name: CHANGES[name]}))[1], labels)
+
+
+# --- space ---
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+def test_a_flip_is_exact(axes):
+    images, labels = batch(samples=2)
+    flips = torch.tensor([axis in axes for axis in (0, 1)])
+    changed, moved = apply(images, labels, second_only(flips=flips))
+    expected = np.flip(images[1].numpy(), [axis + 1 for axis in axes])
+    np.testing.assert_array_equal(changed[1].numpy(), expected)
+    np.testing.assert_array_equal(moved[1].numpy(), np.flip(labels[1].numpy(), axes))
+
+
+def test_only_the_planned_axes_are_flipped_about_half_the_time():
+    plan = replace(NEUTRAL, mirror_axes=(1,))
+    drawn = draw(2000, plan, (1.0, 1.0), seeded())
+    assert not drawn.flips[:, 0].any()
+    # Three standard deviations of 2000 coins are 67.
+    assert abs(int(drawn.flips[:, 1].sum()) - 1000) < 100
+
+
+@pytest.mark.parametrize("size", [6, 7])
+def test_a_quarter_turn_by_hand(size):
+    """Output offset (a, b) takes from input offset (-b, a)."""
+    images, labels = batch((size, size), samples=2)
+    drawn = second_only(moved=True)
+    drawn.matrix[1] = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    changed, moved = apply(images, labels, drawn)
+    for i, j in np.ndindex(size, size):
+        torch.testing.assert_close(changed[1, :, i, j], images[1, :, size - 1 - j, i])
+        assert moved[1, i, j] == labels[1, size - 1 - j, i]
+
+
+def test_a_quarter_turn_in_a_volume_of_unequal_sizes():
+    """About axis 0, with axes 1 and 2 equally long: the slices stay."""
+    images, labels = batch((3, 6, 6), samples=1)
+    drawn = nothing(1, 3)
+    drawn.moved[0] = True
+    drawn.matrix[0] = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    changed, moved = apply(images, labels, drawn)
+    for i, j in np.ndindex(6, 6):
+        torch.testing.assert_close(changed[0, :, :, i, j], images[0, :, :, 5 - j, i])
+        assert torch.equal(moved[0, :, i, j], labels[0, :, 5 - j, i])
+
+
+def test_a_shrunken_sample_is_surrounded_by_nothing():
+    """Twice the offset: the outer half of the output lies beyond the input."""
+    images = torch.ones(1, 1, 8, 8)
+    labels = torch.full((1, 8, 8), 2)
+    drawn = nothing(1, 2)
+    drawn.moved[0] = True
+    drawn.matrix[0] *= 2
+    changed, moved = apply(images, labels, drawn)
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[2:6, 2:6] = True
+    assert (moved[0][inside] == 2).all()
+    assert (moved[0][~inside] == IGNORED).all()
+    assert (changed[0, 0][inside] == 1).all()
+    assert (changed[0, 0][~inside] == 0).all()
+
+
+def test_what_was_ignored_stays_ignored():
+    images, labels = batch((9, 9), samples=1)
+    labels[:] = IGNORED
+    drawn = nothing(1, 2)
+    drawn.moved[0] = True
+    drawn.matrix[0] *= 0.8
+    assert (apply(images, labels, drawn)[1] == IGNORED).all()
+
+
+def test_labels_are_picked_and_never_mixed():
+    images, labels = batch((9, 9), samples=1)
+    labels = labels * 5
+    plan = replace(STRONG, spatial_probability=1.0)
+    moved = apply(images, labels, draw(1, plan, (1.0, 1.0), seeded()))[1]
+    assert set(moved.unique().tolist()) <= {IGNORED, 0, 5, 10, 15}
+    assert moved.dtype == labels.dtype
+
+
+def centre(weights):
+    grid = np.indices(weights.shape)
+    return np.array([(axis * weights).sum() / weights.sum() for axis in grid])
+
+
+@given(st.integers(0, 10**6), st.sampled_from([(33, 37), (17, 21, 19)]))
+@QUICK
+def test_labels_move_with_the_image(seed, size):
+    rng = np.random.default_rng(seed)
+    middle = np.array(size) / 2 + rng.uniform(-2, 2, len(size))
+    grid = np.indices(size)
+    apart = sum((axis - m) ** 2 for axis, m in zip(grid, middle, strict=True))
+    ball = torch.from_numpy((apart <= 3.2**2).astype(np.float32))
+    angles = (180.0,) if len(size) == 2 else (180.0, 30.0, 90.0)
+    plan = replace(
+        STRONG,
+        mirror_axes=tuple(range(len(size))),
+        rotation_degrees=angles,
+        scale=(0.8, 1.25),
+        spatial_probability=1.0,
+        intensity_probability=0.0,
+    )
+    drawn = draw(1, plan, (1.0,) * len(size), seeded(seed))
+    images, labels = apply(ball[None, None], ball[None].long(), drawn)
+    seen, named = centre(images[0, 0].numpy()), centre((labels[0] == 1).numpy())
+    assert np.abs(seen - named).max() < 0.35
+    # Where it must be: out = inverse(matrix) @ in, about the middle, after the flips.
+    offset = middle - (np.array(size) - 1) / 2
+    offset[drawn.flips[0].numpy()] *= -1
+    expected = np.linalg.solve(drawn.matrix[0].double().numpy(), offset)
+    assert np.abs(seen - (np.array(size) - 1) / 2 - expected).max() < 0.35
+
+
+@given(st.integers(0, 10**6))
+@QUICK
+def test_a_rotation_turns_space_and_not_the_voxel_grid(seed):
+    edges = np.array([0.5, 1.0, 4.0])
+    plan = replace(NEUTRAL, rotation_degrees=(30.0, 20.0, 10.0), spatial_probability=1.0)
+    drawn = draw(3, plan, tuple(edges), seeded(seed))
+    for matrix in drawn.matrix.double().numpy():
+        # In millimetres: lengths and the handedness are kept.
+        turn = np.diag(edges) @ matrix @ np.diag(1 / edges)
+        np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-5)
+        assert np.linalg.det(turn) == pytest.approx(1, abs=1e-5)
+        # The three angles together turn by no more than their sum.
+        assert np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))) <= 60.01
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_angle_belongs_to_its_axis(axis):
+    angles = [0.0, 0.0, 0.0]
+    angles[axis] = 90.0
+    drawn = draw(3, replace(NEUTRAL, rotation_degrees=tuple(angles)), (1.0,) * 3, seeded())
+    unit = torch.eye(3)[axis]
+    for matrix in drawn.matrix:
+        torch.testing.assert_close(matrix @ unit, unit)
+        assert not torch.allclose(matrix, torch.eye(3))
+
+
+def test_the_scale_enlarges_within_its_limits_evenly_in_its_logarithm():
+    plan = replace(NEUTRAL, scale=(0.5, 2.0))
+    matrices = draw(2000, plan, (1.0, 1.0), seeded()).matrix
+    # A larger object takes from a smaller part of the input.
+    scale = 1 / matrices[:, 0, 0]
+    assert float(scale.min()) >= 0.4999
+    assert float(scale.max()) <= 2.0001
+    assert abs(float((scale > 1).float().mean()) - 0.5) < 0.05
+
+
+# --- intensity ---
+
+
+def test_brightness_and_contrast_by_hand():
+    images, labels = batch(samples=2)
+    changed = apply(images, labels, second_only(brightness=1.5, contrast=0.7))[0]
+    for channel in range(2):
+        values = images[1, channel].double().numpy()
+        expected = (values - values.mean()) * 0.7 + values.mean() * 1.5
+        np.testing.assert_allclose(changed[1, channel].numpy(), expected, atol=1e-5)
+
+
+def test_gamma_by_hand_keeps_darkest_and_brightest():
+    images, labels = batch(samples=2)
+    changed = apply(images, labels, second_only(gamma=1.4))[0]
+    for channel in range(2):
+        values = images[1, channel].double().numpy()
+        low, span = values.min(), np.ptp(values)
+        expected = ((values - low) / span) ** 1.4 * span + low
+        np.testing.assert_allclose(changed[1, channel].numpy(), expected, atol=1e-5)
+
+
+def test_gamma_of_a_constant_image_is_finite():
+    drawn = second_only(gamma=0.5)
+    changed = apply(torch.ones(2, 1, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long), drawn)[0]
+    torch.testing.assert_close(changed, torch.ones(2, 1, 4, 4))
+
+
+@pytest.mark.parametrize("size", [(12, 9), (7, 8, 9)])
+@pytest.mark.parametrize("sigma", [0.4, 1.0])
+def test_blur_against_scipy(size, sigma):
+    images, labels = batch(size, samples=2)
+    drawn = nothing(2, len(size))
+    drawn.blur[1] = sigma
+    changed = apply(images, labels, drawn)[0]
+    for channel in range(2):
+        expected = ndimage.gaussian_filter(
+            images[1, channel].double().numpy(), sigma, mode="nearest", radius=3
+        )
+        np.testing.assert_allclose(changed[1, channel].numpy(), expected, atol=1e-5)
+
+
+def test_each_sample_has_its_own_blur():
+    images, labels = batch(samples=3)
+    drawn = nothing(3, 2)
+    drawn.blur[:] = torch.tensor([0.5, 0.0, 1.5])
+    changed = apply(images, labels, drawn)[0]
+    for sample, sigma in ((0, 0.5), (2, 1.5)):
+        expected = ndimage.gaussian_filter(
+            images[sample, 0].double().numpy(), sigma, mode="nearest", radius=3
+        )
+        np.testing.assert_allclose(changed[sample, 0].numpy(), expected, atol=1e-5)
+
+
+def test_noise_has_the_drawn_deviation_and_no_mean():
+    images = torch.zeros(2, 1, 100, 100)
+    labels = torch.zeros(2, 100, 100, dtype=torch.long)
+    changed = apply(images, labels, second_only(noise=0.2))[0][1]
+    # Of 10 000 values: the deviation is within 3 %, the mean within 4 / 100 of it.
+    assert float(changed.std()) == pytest.approx(0.2, rel=0.03)
+    assert abs(float(changed.mean())) < 0.008
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_probabilities_are_per_sample_and_kind(probability):
+    plan = replace(STRONG, spatial_probability=probability, intensity_probability=probability)
+    drawn = draw(2000, plan, (1.0, 1.0), seeded())
+    shares = {
+        "moved": drawn.moved,
+        "brightness": drawn.brightness != 1,
+        "contrast": drawn.contrast != 1,
+        "gamma": drawn.gamma != 1,
+        "noise": drawn.noise > 0,
+        "blur": drawn.blur > 0,
+    }
+    for name, happened in shares.items():
+        assert abs(float(happened.float().mean()) - probability) < 0.05, name
+
+
+def test_drawn_values_lie_within_the_plan():
+    drawn = draw(2000, replace(STRONG, intensity_probability=1.0), (1.0, 1.0), seeded())
+    for values in (drawn.brightness, drawn.contrast, drawn.gamma):
+        assert 0.4999 <= float(values.min()) < 0.55
+        assert 1.9 < float(values.max()) <= 2.0001
+    assert 0.29 < float(drawn.noise.max()) <= 0.3
+    assert 1.45 < float(drawn.blur.max()) <= 1.5
+
+
+def test_a_large_batch_of_strong_changes_stays_finite():
+    images, labels = batch((9, 7), samples=32)
+    plan = replace(STRONG, spatial_probability=1.0, intensity_probability=1.0)
+    changed, moved = apply(images, labels, draw(32, plan, (1.0, 3.0), seeded()))
+    assert torch.isfinite(changed).all()
+    assert changed.shape == images.shape
+    assert moved.shape == labels.shape

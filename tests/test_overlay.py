@@ -1,0 +1,157 @@
+"""The outline on the scan: where it is, how wide, and in which colour."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import binary_erosion
+
+from unetseg.geometry import Geometry
+from unetseg.records import Case, Mask, Scan, Source
+from unetseg.viewer.overlay import COLOURS, overlay, write_overlay
+
+# Larger than the smallest edge, so that a voxel is a pixel.
+SIZE = 400
+CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
+
+
+def flat_scan(geometry: Geometry) -> Scan:
+    """A dark scan with a few bright voxels, grey everywhere."""
+    array = np.zeros((1, *geometry.shape), dtype=np.float32)
+    array[..., ::7] = 50
+    return Scan(array, geometry, ("0",), Source(Path("x"), "none"))
+
+
+def coloured(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (picture == colour).all(-1)
+    return found
+
+
+def is_grey(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (picture == picture[..., :1]).all(-1)
+    return found
+
+
+def drawn(labels: NDArray[np.int_]) -> NDArray[np.uint8]:
+    geometry = Geometry.from_spacing(labels.shape, (1.0,) * labels.ndim, "px")
+    return overlay(flat_scan(geometry), Mask(labels, geometry))
+
+
+def test_the_outline_is_the_inner_edge_one_pixel_wide() -> None:
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    disc = np.hypot(rows - 180, columns - 220) < 60
+    picture = drawn(disc.astype(np.uint8))
+    assert picture.shape == (SIZE, SIZE, 3)
+    outline = coloured(picture, COLOURS[0])
+    # By another library's morphology: the disc without its erosion is one pixel wide.
+    np.testing.assert_array_equal(outline, disc & ~binary_erosion(disc, CROSS))
+    np.testing.assert_array_equal(is_grey(picture), ~outline)
+
+
+def test_a_square_of_known_length() -> None:
+    labels = np.zeros((SIZE, SIZE), dtype=np.uint16)
+    labels[100:150, 200:280] = 9
+    # Two sides of 80, two of 50, the corners counted once.
+    assert coloured(drawn(labels), COLOURS[0]).sum() == 2 * 80 + 2 * 50 - 4
+
+
+def test_every_class_has_its_colour_whatever_its_value() -> None:
+    labels = np.zeros((SIZE, SIZE), dtype=np.uint16)
+    labels[50:100, 50:100] = 3
+    labels[200:250, 50:100] = 255
+    labels[200:250, 200:250] = 1000
+    picture = drawn(labels)
+    for value, colour in ((3, COLOURS[0]), (255, COLOURS[1]), (1000, COLOURS[2])):
+        region = labels == value
+        np.testing.assert_array_equal(
+            coloured(picture, colour), region & ~binary_erosion(region, CROSS)
+        )
+    assert len(set(COLOURS)) == len(COLOURS)
+    assert not any(len(set(colour)) == 1 for colour in COLOURS)
+
+
+def test_touching_classes_are_told_apart() -> None:
+    labels = np.zeros((SIZE, SIZE), dtype=np.uint8)
+    labels[100:200, 100:150], labels[100:200, 150:200] = 1, 2
+    picture = drawn(labels)
+    assert coloured(picture, COLOURS[0])[150, 149]
+    assert coloured(picture, COLOURS[1])[150, 150]
+    assert is_grey(picture)[150, [125, 148, 151, 175]].all()
+
+
+def test_without_a_mask_there_is_no_outline() -> None:
+    assert is_grey(drawn(np.zeros((SIZE, SIZE), dtype=np.uint8))).all()
+
+
+def test_a_small_image_is_enlarged_and_its_outline_is_not() -> None:
+    labels = np.zeros((40, 20), dtype=np.uint8)
+    labels[10:20, 5:15] = 1
+    picture = drawn(labels)
+    # 384 / 40 is nearest to 10.
+    assert picture.shape == (400, 200, 3)
+    outline = coloured(picture, COLOURS[0])
+    assert outline.sum() == 4 * 100 - 4
+    rows, columns = np.nonzero(outline)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (100, 199, 50, 149)
+
+
+def test_long_voxels_become_square_pixels() -> None:
+    geometry = Geometry.from_spacing((200, 400), (2.0, 1.0), "um")
+    labels = np.zeros(geometry.shape, dtype=np.uint8)
+    labels[50:100, 100:200] = 1
+    picture = overlay(flat_scan(geometry), Mask(labels, geometry))
+    assert picture.shape == (400, 400, 3)
+    assert coloured(picture, COLOURS[0]).sum() == 4 * 100 - 4
+
+
+def test_a_colour_picture_keeps_its_colours() -> None:
+    geometry = Geometry.from_spacing((SIZE, SIZE), (1.0, 1.0), "px")
+    array = np.zeros((3, SIZE, SIZE), dtype=np.uint8)
+    array[0] = 200
+    array[1, :, :10] = 100
+    source = Source(Path("x"), "none")
+    scan = Scan(array, geometry, ("red", "green", "blue"), source, is_picture=True)
+    picture = overlay(scan, Mask(np.zeros((SIZE, SIZE), dtype=np.uint8), geometry))
+    assert (picture[..., 0] > picture[..., 1]).all()
+    assert not is_grey(picture).any()
+
+
+def test_a_volume_gives_three_slices_through_the_fullest_planes() -> None:
+    labels = np.zeros((30, 390, 400), dtype=np.uint8)
+    labels[10:22, 200:260, 300:370] = 1
+    picture = drawn(labels)
+    # Planes across axes 0, 1 and 2, side by side with gaps.
+    assert picture.shape == (390, 400 + 400 + 390 + 2 * 6, 3)
+    sides = 2 * (60 + 70) - 4, 2 * (12 + 70) - 4, 2 * (12 + 60) - 4
+    assert coloured(picture, COLOURS[0]).sum() == sum(sides)
+
+
+@pytest.mark.parametrize("flip", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (1, 1, -1)])
+def test_a_body_is_drawn_the_same_however_its_axes_are_stored(
+    tmp_path: Path, flip: tuple[int, int, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(20, 24, 28)).astype(np.float32)
+    labels = np.zeros(image.shape, dtype=np.uint8)
+    labels[4:9, 3:11, 12:25] = 1
+
+    def picture(signs: tuple[int, int, int], name: str) -> NDArray[np.uint8]:
+        affine = np.diag([*signs, 1.0])
+        axes = tuple(axis for axis in range(3) if signs[axis] < 0)
+        for part, array in (("scan", image), ("mask", labels)):
+            volume = nib.Nifti1Image(np.flip(array, axes).copy(), affine)
+            volume.header.set_xyzt_units("mm")
+            nib.save(volume, tmp_path / f"{name}_{part}.nii.gz")
+        target = tmp_path / f"{name}.png"
+        case = Case("case", (tmp_path / f"{name}_scan.nii.gz",))
+        write_overlay(case, tmp_path / f"{name}_mask.nii.gz", target)
+        with Image.open(target) as opened:
+            assert opened.format == "PNG"
+            return np.asarray(opened)
+
+    straight, turned = picture((1, 1, 1), "straight"), picture(flip, "turned")
+    np.testing.assert_array_equal(straight, turned)
+    assert not np.array_equal(straight, straight[::-1])

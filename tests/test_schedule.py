@@ -1,0 +1,76 @@
+"""The learning rate and the clock, against numbers worked out by hand."""
+
+from dataclasses import replace
+from time import time
+
+import pytest
+from cubes import request, write_cubes
+
+from unetseg.config import TrainingPlan
+from unetseg.training import plan_for
+from unetseg.training.schedule import Clock, learning_rate
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> TrainingPlan:
+    folder = tmp_path_factory.mktemp("schedule")
+    plan, _ = plan_for(request(write_cubes(folder / "data", 2), folder / "run"))
+    return replace(
+        plan.training, learning_rate=0.01, warmup_steps=0, epochs=4, steps_per_epoch=25
+    )
+
+
+@pytest.mark.parametrize(
+    ("position", "rate"),
+    # 0.01 * (1 + cos(pi p)) / 2; cos 60 degrees is a half, cos 120 degrees minus a half.
+    [(0.0, 0.01), (1 / 3, 0.0075), (0.5, 0.005), (2 / 3, 0.0025), (1.0, 0.0)],
+)
+def test_half_a_cosine(training: TrainingPlan, position: float, rate: float) -> None:
+    assert learning_rate(training, position, 50) == pytest.approx(rate, abs=1e-12)
+
+
+def test_the_end_is_exactly_zero_and_stays_so(training: TrainingPlan) -> None:
+    assert learning_rate(training, 1.0, 100) == 0.0
+    assert learning_rate(training, 1.5, 100) == 0.0
+    assert learning_rate(training, 0.99, 99) > 0.0
+
+
+def test_warm_up_rises_linearly_to_the_full_rate(training: TrainingPlan) -> None:
+    warm = replace(training, warmup_steps=4)
+    rates = [learning_rate(warm, 0.0, step) for step in range(6)]
+    assert rates == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01, 0.01])
+
+
+def test_the_position_counts_steps_without_a_time_budget(training: TrainingPlan) -> None:
+    clock = Clock(training, started=time() - 10_000)
+    assert clock.total_steps == 100
+    assert [clock.position(step) for step in (0, 25, 100, 130)] == [0.0, 0.25, 1.0, 1.0]
+    assert clock.seconds_left(60, 4.0) == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("ago", "before", "reserve", "position"),
+    [
+        # 600 s less 5 % for the first guess are 570 s.
+        (57.0, 0.0, None, 0.1),
+        # 600 s less the 100 s that are kept are 500 s.
+        (250.0, 0.0, 100.0, 0.5),
+        (50.0, 200.0, 100.0, 0.5),
+        # Never more than half of the budget is kept.
+        (150.0, 0.0, 5000.0, 0.5),
+        (700.0, 0.0, 100.0, 1.0),
+    ],
+)
+def test_the_position_follows_the_clock_with_a_time_budget(
+    training: TrainingPlan, ago: float, before: float, reserve: float | None, position: float
+) -> None:
+    timed = replace(training, minutes=10.0)
+    clock = Clock(timed, started=time() - ago, before=before, reserve=reserve)
+    assert clock.position(0) == pytest.approx(position, abs=2e-3)
+    assert clock.position(10_000) == pytest.approx(position, abs=2e-3)
+
+
+def test_seconds_left_of_a_time_budget_never_fall_below_zero(training: TrainingPlan) -> None:
+    timed = replace(training, minutes=1.0)
+    assert Clock(timed, started=time() - 45).seconds_left(3, 1.0) == pytest.approx(15, abs=0.5)
+    assert Clock(timed, started=time() - 90).seconds_left(3, 1.0) == 0.0
