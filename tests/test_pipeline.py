@@ -348,9 +348,13 @@ def test_every_type_that_a_file_may_have(dtype):
     np.testing.assert_allclose(prepared_image(array), expected, atol=1e-4)
 
 
-def test_the_scan_stays_as_it_is():
+@pytest.mark.parametrize("writable", [True, False])
+def test_the_scan_stays_as_it_is(writable):
     array = VALUES.astype(np.float32)
+    array.setflags(write=writable)
     before = array.copy()
+    prepared_image(array, normalisation="zscore")
+    prepared_image(array, normalisation="zscore_nonzero")
     prepared_image(array, normalisation="percentile")
     prepared_image(
         array,

@@ -19,7 +19,7 @@ from unetseg.config import IGNORED, Plan
 from unetseg.errors import DataError, ModelError, UsageError
 from unetseg.pipeline.cache import CachedCase
 from unetseg.records import Case, EpochDone, Note, Progress, Stage
-from unetseg.training import Request, plan_for, read_outcome, train
+from unetseg.training import Request, plan_for, train
 from unetseg.training.batches import Ahead, Batches
 
 # Rates, seconds and speeds may differ between two runs; weights may not.
@@ -100,7 +100,7 @@ def test_the_history_has_a_line_per_epoch(whole: Path) -> None:
 
 
 def test_the_kept_model_says_how_it_came_about(whole: Path) -> None:
-    facts = read_outcome(whole)
+    facts = checkpoint.load(whole).facts
     assert facts["finished"] is True
     assert facts["step"] == 6
     assert facts["cases"] == [4, 2]
@@ -181,7 +181,7 @@ def test_a_finished_run_is_left_as_it_is(data: Path, tmp_path: Path) -> None:
 def test_more_epochs_lengthen_a_finished_run(data: Path, tmp_path: Path) -> None:
     run = train(request(data, tmp_path / "run", {"training.epochs": 1})).run
     train(request(data, run, {"training.epochs": 2}))
-    assert read_outcome(run)["step"] == 4
+    assert checkpoint.load(run).facts["step"] == 4
     assert [row["epoch"] for row in rows(run / "history.csv")] == ["1", "2"]
 
 

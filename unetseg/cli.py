@@ -124,7 +124,7 @@ def check(
 ) -> None:
     """Say what was found in DATA, what is wrong with it, and how it would be trained."""
     from unetseg.config import describe
-    from unetseg.console import Display, show_findings
+    from unetseg.console import Display, describe_fingerprint, show_findings
     from unetseg.training import Request, plan_for
 
     values = _overrides(settings, data__task=task, data__ignore_value=ignore_label)
@@ -132,32 +132,10 @@ def check(
         request = Request(data, Path(), values, device=device, skip_bad=False)
         plan, found = plan_for(request, display, existing=False)
         show_findings(found.findings, display)
-    _show_fingerprint(found)
+    typer.echo(describe_fingerprint(found.fingerprint))
     typer.echo(describe(plan))
     if any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(3)
-
-
-def _show_fingerprint(found: Any) -> None:
-    facts = found.fingerprint
-    total = sum(count for _, count in facts.label_counts) or 1
-    shapes = sorted(facts.shapes)
-    typer.echo(
-        f"{facts.cases} cases, {facts.dimensions}-D, channels: {', '.join(facts.channels)},"
-        f" shapes {shapes[0]} to {shapes[-1]}, median spacing"
-        f" {tuple(round(s, 4) for s in facts.median_spacing)} {facts.unit}"
-    )
-    if facts.looks_like_objects:
-        ids = len(facts.label_counts) - 1
-        share = 1 - dict(facts.label_counts).get(0, 0) / total
-        typer.echo(f"labels: {ids} object ids on {share:.2%} of the voxels")
-    else:
-        names = {label.value: label.name for label in facts.label_names}
-        shown = [
-            f"{value} {names[value] + ' ' if value in names else ''}({count / total:.2%})"
-            for value, count in facts.label_counts
-        ]
-        typer.echo(f"labels: {', '.join(shown)}")
 
 
 class _Stop:
@@ -337,7 +315,7 @@ def evaluate(
 ) -> None:
     """Compare masks with the truth: Dice, IoU, precision, recall, HD95, ASSD, surface Dice."""
     from unetseg import evaluation
-    from unetseg.console import Display, print_table
+    from unetseg.console import Display, print_scores
 
     with Display() as display:
         found = evaluation.evaluate(
@@ -355,25 +333,7 @@ def evaluate(
         for row in evaluation.to_json(found):
             typer.echo(json.dumps(row))
     elif found.scores:
-        rows = []
-        for summary in evaluation.summarise(found):
-            label = summary.label
-            name = "all" if label is None else f"{label.value} {label.name}".strip()
-            for statistic in summary.statistics:
-                far = statistic.metric in ("hd95", "assd")
-                worst = statistic.maximum if far else statistic.minimum
-                numbers = (statistic.mean, statistic.sd, statistic.median, worst)
-                rows.append(
-                    [
-                        name,
-                        statistic.metric,
-                        *(f"{number:.4f}" for number in numbers),
-                        f"{statistic.defined} / {statistic.cases}",
-                    ]
-                )
-        unit = f"distances in {found.unit}" if found.unit else ""
-        columns = ["class", "metric", "mean", "sd", "median", "worst", "defined / cases"]
-        print_table(unit, columns, rows)
+        print_scores(evaluation.summarise(found), found.unit)
     if found.failures:
         for name, error in found.failures:
             typer.echo(f"failed: {one_line(name)}: {error}", err=True)

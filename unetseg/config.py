@@ -373,6 +373,13 @@ def _flat(table: Any, prefix: str, reasons: dict[str, str]) -> Iterator[tuple[st
         yield prefix + name, value
 
 
+def with_overrides(plan: Plan, overrides: Mapping[str, Any], *, where: object) -> Plan:
+    """The plan with other values by dotted key, checked. Raises UsageError as `make_plan` does."""
+    flat = dict(_flat(to_values(plan), "", {}))
+    values = {key: value for key, value in (flat | dict(overrides)).items() if value is not None}
+    return make_plan(values, plan.reasons, where=where)
+
+
 def to_values(plan: Plan) -> dict[str, Any]:
     """The plan as plain nested values, for JSON and for hashing."""
     values = asdict(plan)

@@ -21,6 +21,9 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from unetseg.errors import one_line
+from unetseg.evaluation import Summary
+from unetseg.metrics import DISTANCES
+from unetseg.planning.fingerprint import Fingerprint
 from unetseg.records import (
     Advance,
     EpochDone,
@@ -169,3 +172,38 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*(escape(one_line(cell)) for cell in row))
     Console(highlight=False, emoji=False).print(table)
+
+
+def print_scores(summaries: Sequence[Summary], unit: str) -> None:
+    """The table of an evaluation, one row per class and metric."""
+    rows = []
+    for summary in summaries:
+        label = summary.label
+        name = "all" if label is None else f"{label.value} {label.name}".strip()
+        for statistic in summary.statistics:
+            is_distance = statistic.metric in DISTANCES
+            worst = statistic.maximum if is_distance else statistic.minimum
+            numbers = (statistic.mean, statistic.sd, statistic.median, worst)
+            defined = f"{statistic.defined} / {statistic.cases}"
+            rows.append([name, statistic.metric, *(f"{n:.4f}" for n in numbers), defined])
+    columns = ["class", "metric", "mean", "sd", "median", "worst", "defined / cases"]
+    print_table(f"distances in {unit}" if unit else "", columns, rows)
+
+
+def describe_fingerprint(found: Fingerprint) -> str:
+    """What the data are like, in two lines."""
+    total = sum(count for _, count in found.label_counts) or 1
+    shapes = sorted(found.shapes)
+    spacing = tuple(round(edge, 4) for edge in found.median_spacing)
+    head = (
+        f"{found.cases} {'case' if found.cases == 1 else 'cases'}, {found.dimensions}-D,"
+        f" channels: {', '.join(found.channels)}, shapes {shapes[0]} to {shapes[-1]},"
+        f" median spacing {spacing} {found.unit}"
+    )
+    if found.looks_like_objects:
+        share = 1 - dict(found.label_counts).get(0, 0) / total
+        ids = len([value for value, _ in found.label_counts if value])
+        return f"{head}\nlabels: {ids} object ids on {share:.2%} of the voxels"
+    names = {label.value: f"{label.name} " for label in found.label_names}
+    shown = [f"{v} {names.get(v, '')}({n / total:.2%})" for v, n in found.label_counts]
+    return f"{head}\nlabels: {', '.join(shown)}"

@@ -1,7 +1,8 @@
 """The device that does the work: found, measured, and what it computes fast."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import psutil
 import torch
@@ -69,3 +70,19 @@ def usable_precision(planned: str, machine: Machine) -> str:
     if planned == "bfloat16" and not machine.has_bfloat16:
         return "float32"
     return planned
+
+
+@contextmanager
+def memory_errors(device: torch.device) -> Iterator[None]:
+    """Turn torch's ways of saying that memory is out into a DeviceError."""
+    try:
+        yield
+    except RuntimeError as error:
+        # On a processor torch raises a plain RuntimeError from its allocator.
+        if "out of memory" not in str(error) and "allocate memory" not in str(error):
+            raise
+        raise DeviceError(
+            "out of memory",
+            where=device,
+            hint="close what else uses it, train with a smaller patch.batch, or give --device cpu",
+        ) from error

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms.compose import Compose
 from monai.transforms.intensity.array import (
     NormalizeIntensity,
     ScaleIntensityRange,
     ScaleIntensityRangePercentiles,
 )
 from monai.transforms.spatial.array import Flip, Resize
-from monai.transforms.utility.array import EnsureType
 from torch import Tensor
 
 from unetseg.config import IGNORED, DataPlan
@@ -93,8 +91,8 @@ def _turn(x: Tensor, placement: Placement) -> Tensor:
 def prepare(scan: Scan, data: DataPlan) -> Prepared:
     """Orient, resample and normalise. The channels must already be the plan's."""
     placement = place(scan.geometry, data)
-    values = np.ascontiguousarray(scan.array)
-    image = _plain(EnsureType(dtype=torch.float32, track_meta=False)(values))
+    # By numpy: torch knows neither the other byte order nor all of numpy's types.
+    image = torch.from_numpy(np.require(scan.array, np.float32, ["C", "W"]))
     image = _turn(image, placement)
     image = _resize(image, placement.grid.shape, smooth=True)
     return Prepared(_normalised(image.contiguous(), data), placement)
@@ -104,12 +102,7 @@ def _normalised(image: Tensor, data: DataPlan) -> Tensor:
     kind = data.normalisation
     if kind == "clip_zscore":
         channels = [
-            Compose(
-                [
-                    ScaleIntensityRange(low, high, low, high, clip=True),
-                    NormalizeIntensity(subtrahend=mean, divisor=std),
-                ]
-            )(channel[None])
+            NormalizeIntensity(subtrahend=mean, divisor=std)(channel[None].clamp(low, high))
             for channel, (low, high), mean, std in zip(
                 image, data.clip, data.mean, data.std, strict=True
             )

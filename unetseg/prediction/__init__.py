@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from unetseg import checkpoint
-from unetseg.config import make_plan, plan_keys, to_values
+from unetseg.config import with_overrides
 from unetseg.dataset import find_scans
 from unetseg.dataset.loading import load_scan, with_channels
-from unetseg.devices import find_device, measure, usable_precision
+from unetseg.dataset.pairing import without_channel
+from unetseg.devices import find_device, measure, memory_errors, usable_precision
 from unetseg.errors import DataError, DeviceError, UnetsegError, UsageError
 from unetseg.files import write_text
 from unetseg.formats import format_of, is_readable, split_name, write_mask
@@ -67,9 +68,7 @@ class Predictor:
                     expected="a key of the section decode",
                 )
         if settings:
-            values = to_values(plan)
-            flat = {k: _at(values, k) for k in plan_keys()} | dict(settings)
-            plan = make_plan({k: v for k, v in flat.items() if v is not None}, {})
+            plan = with_overrides(plan, settings, where="--set")
         self.plan = plan
         where = find_device(device)
         self.machine = measure(where)
@@ -91,16 +90,8 @@ class Predictor:
 
     def segment(self, prepared: Prepared) -> tuple[Mask, "np.ndarray[Any, np.dtype[np.float32]]"]:
         """The mask on the scan's own grid, and the (K, *S) probabilities behind it."""
-        try:
+        with memory_errors(self._segmenter.device):
             outputs = self._segmenter.outputs(prepared)
-        except RuntimeError as error:
-            if "out of memory" not in str(error) and "allocate memory" not in str(error):
-                raise
-            raise DeviceError(
-                "out of memory",
-                where=self.machine.device,
-                hint="give --device cpu, or a smaller patch.batch when training",
-            ) from error
         mask = self.task.decode(outputs, prepared.placement.scan)
         return mask, self.task.probabilities(outputs).numpy()
 
@@ -110,12 +101,6 @@ class Predictor:
             path = Path(scan)
             scan = load_scan(Case(split_name(path)[0], (path,)))
         return self.segment(self.prepare(scan))[0]
-
-
-def _at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
 
 
 @dataclass(frozen=True)
@@ -257,8 +242,7 @@ def _jobs(cases: Iterable[Case], request: Request) -> tuple[list[_Job], list[Fil
         except DataError as error:
             refused.append(_failure(case.images, error))
             continue
-        name = Path(case.name).name
-        output = folder if as_file else folder / f"{name}_seg{suffix}"
+        output = folder if as_file else folder / f"{_stem(case)}_seg{suffix}"
         place = _identity(output)
         if place in inputs:
             hit = UsageError(
@@ -277,6 +261,13 @@ def _jobs(cases: Iterable[Case], request: Request) -> tuple[list[_Job], list[Fil
             taken[place] = image
             jobs.append(_Job(case, output))
     return jobs, refused
+
+
+def _stem(case: Case) -> str:
+    """The name of the scan's file, without the number of a channel file."""
+    stem = split_name(case.images[0])[0]
+    channel = without_channel(stem) if len(case.images) > 1 else None
+    return channel or stem
 
 
 def _identity(path: Path) -> str:

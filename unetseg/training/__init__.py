@@ -19,7 +19,7 @@ from unetseg import augment, checkpoint
 from unetseg.config import Plan, make_plan, plan_keys, read_plan, to_values, write_plan
 from unetseg.dataset import find_cases
 from unetseg.dataset.folds import choose, make_folds, pick, read_folds, write_folds
-from unetseg.devices import autocast, find_device, measure, usable_precision
+from unetseg.devices import autocast, find_device, measure, memory_errors, usable_precision
 from unetseg.errors import DataError, ModelError, UsageError
 from unetseg.files import write_text
 from unetseg.nets.unet import parameters
@@ -40,6 +40,8 @@ from unetseg.records import (
 from unetseg.tasks import make_task
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.training.batches import Ahead, Batches
+from unetseg.training.history import append_history, write_validation
+from unetseg.training.request import Request, plan_for, refuse_errors
 from unetseg.training.schedule import Clock, learning_rate
 from unetseg.training.state import State
 from unetseg.training.validation import Validation, validate
@@ -52,91 +54,12 @@ _FOLDS = "folds.json"
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a person asks of a training.
-
-    data : a folder or a CSV file
-    run : the run folder; an existing one is resumed
-    overrides : plan values by dotted key
-    cache : where prepared cases lie; the user's cache folder if not given
-    started : when the command started, for the time budget
-    """
-
-    data: Path
-    run: Path
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    device: str = "auto"
-    skip_bad: bool = False
-    cache: Path | None = None
-    started: float = field(default_factory=time)
-
-
-@dataclass(frozen=True)
 class Outcome:
     """How a training ended: the validation of the kept model, and whether it ran to its end."""
 
     run: Path
     validation: Validation
     finished: bool
-
-
-def plan_for(
-    request: Request, listener: Listener = ignore_event, *, existing: bool = True
-) -> tuple[Plan, Inspection]:
-    """Look at the data and the machine, and plan.
-
-    existing : a plan.toml in the run folder is what counts, with the overrides on top
-    """
-    dataset = find_cases(request.data)
-    listener(Note(f"read as {dataset.layout}: {dataset.reason}"))
-    machine = measure(find_device(request.device))
-    overrides = dict(request.overrides)
-    found = inspect(
-        dataset,
-        ignore_value=overrides.get("data.ignore_value"),
-        skip_bad=request.skip_bad,
-        cores=machine.cores,
-        listener=listener,
-    )
-    path = request.run / "plan.toml"
-    if existing and path.is_file():
-        plan = read_plan(path)
-        flat = {key: _at(to_values(plan), key) for key in plan_keys()}
-        values = {k: v for k, v in (flat | overrides).items() if v is not None}
-        plan = make_plan(values, plan.reasons, where=path)
-    else:
-        try:
-            plan = make(found.fingerprint, machine, overrides)
-        except UsageError:
-            # What is wrong with the data may be why no plan suits them.
-            refuse_errors(found)
-            raise
-    return plan, _with_division(found, plan)
-
-
-def _with_division(found: Inspection, plan: Plan) -> Inspection:
-    """The inspection, with a finding if the cases do not suffice for training and validation."""
-    try:
-        choose(found.cases, plan.training.fold, plan.training.folds, plan.training.seed)
-    except DataError as error:
-        text = str(error).removesuffix(f"; {error.hint}")
-        finding = Finding("error", error.where or "cases", text, error.hint)
-        return replace(found, findings=(*found.findings, finding))
-    return found
-
-
-def _at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
-
-
-def refuse_errors(found: Inspection) -> None:
-    """Raise DataError with the first error among the findings, and how many there are."""
-    errors = [finding for finding in found.findings if finding.severity == "error"]
-    if errors:
-        more = f" (and {len(errors) - 1} more; see `unetseg check`)" if len(errors) > 1 else ""
-        raise DataError(errors[0].sentence + more, where=errors[0].where, hint=errors[0].hint)
 
 
 def train(
@@ -164,6 +87,9 @@ def run_plan(
 ) -> Outcome:
     """Train by a plan that is already made; see `train`."""
     return _Training(request, plan, found, listener, should_stop).go()
+
+
+__all__ = ["Outcome", "Request", "plan_for", "refuse_errors", "run_plan", "train"]
 
 
 class _Training:
@@ -242,7 +168,8 @@ class _Training:
             raise DataError("no case is left to learn from", where=self.request.data)
         batches = Batches(cached, plan, _host_memory())
         self.event(Stage("training", None))
-        finished = self._loop(batches)
+        with memory_errors(self.device):
+            finished = self._loop(batches)
         return self._end(finished=finished)
 
     def _loop(self, batches: Batches) -> bool:
@@ -379,7 +306,7 @@ class _Training:
             mean_dice=mean,
             is_best=is_best,
         )
-        _append_history(self.run / "history.csv", row, classes)
+        append_history(self.run / "history.csv", row, classes)
         self.event(row)
 
     def _facts(self, validation: Validation | None, *, finished: bool = False) -> dict[str, Any]:
@@ -425,7 +352,7 @@ class _Training:
         if math.isnan(self.state.best) or last.mean > self.state.best:
             self.state.best = last.mean
         self._save()
-        _write_validation(self.run / "validation.csv", chosen, self.plan.data.class_names[1:])
+        write_validation(self.run / "validation.csv", chosen, self.plan.data.class_names[1:])
         self.say(
             f"{'finished' if finished else 'stopped'} after {self.state.step} steps and"
             f" {self.clock.elapsed:.0f} s: mean Dice {chosen.mean:.4f} on"
@@ -448,33 +375,3 @@ def _mean_loss(losses: torch.Tensor, counted: int, step: int) -> float:
 
 def _host_memory() -> int:
     return measure(torch.device("cpu")).memory_bytes
-
-
-def _append_history(path: Path, row: EpochDone, classes: Sequence[str]) -> None:
-    """Append a line, with the header before the first; a cell is empty where not measured."""
-    names = ["epoch", "step", "seconds", "learning_rate", "loss", "steps_per_second", "waiting"]
-    numbers = [row.seconds, row.learning_rate, row.loss, row.steps_per_second, row.waiting]
-    cells = [row.epoch, row.step, *numbers, row.mean_dice, *row.dice]
-    text = ["" if isinstance(c, float) and math.isnan(c) else f"{c:.6g}" for c in cells]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    if not path.is_file():
-        writer.writerow([*names, "mean_dice", *(f"dice {name}" for name in classes), "best"])
-    writer.writerow([*text, int(row.is_best)])
-    with path.open("a", encoding="utf-8", newline="") as file:
-        file.write(buffer.getvalue())
-
-
-def _write_validation(path: Path, validation: Validation, classes: Sequence[str]) -> None:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["case", *(f"dice {name}" for name in classes)])
-    for name, dice in zip(validation.names, validation.dice, strict=True):
-        writer.writerow([name, *("" if math.isnan(d) else f"{d:.6f}" for d in dice)])
-    write_text(path, buffer.getvalue())
-
-
-def read_outcome(run: Path) -> dict[str, Any]:
-    """The facts of a run's kept model. Raises ModelError if there is none."""
-    facts = json.loads((run / "model" / checkpoint.DESCRIPTION).read_text())["facts"]
-    return dict(facts)

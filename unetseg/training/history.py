@@ -1,0 +1,35 @@
+"""The tables of a run: a line per epoch, and the Dice of every validation case."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetseg.files import write_text
+from unetseg.records import EpochDone
+from unetseg.training.validation import Validation
+
+
+def append_history(path: Path, row: EpochDone, classes: Sequence[str]) -> None:
+    """Append a line, with the header before the first; a cell is empty where not measured."""
+    names = ["epoch", "step", "seconds", "learning_rate", "loss", "steps_per_second", "waiting"]
+    numbers = [row.seconds, row.learning_rate, row.loss, row.steps_per_second, row.waiting]
+    cells = [row.epoch, row.step, *numbers, row.mean_dice, *row.dice]
+    text = ["" if isinstance(c, float) and math.isnan(c) else f"{c:.6g}" for c in cells]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    if not path.is_file():
+        writer.writerow([*names, "mean_dice", *(f"dice {name}" for name in classes), "best"])
+    writer.writerow([*text, int(row.is_best)])
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.write(buffer.getvalue())
+
+
+def write_validation(path: Path, validation: Validation, classes: Sequence[str]) -> None:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["case", *(f"dice {name}" for name in classes)])
+    for name, dice in zip(validation.names, validation.dice, strict=True):
+        writer.writerow([name, *("" if math.isnan(d) else f"{d:.6f}" for d in dice)])
+    write_text(path, buffer.getvalue())
