@@ -89,7 +89,9 @@ def test_another_plan_of_the_data_gives_a_new_entry(
     one = prepare_all(plan, cases, tmp_path / "cache")
     other = prepare_all(replace(plan, data=replace(plan.data, **change)), cases, tmp_path / "cache")
     assert not {case.folder for case in one} & {case.folder for case in other}
-    arrays = [np.concatenate([case.image.ravel(), case.labels.ravel()]) for case in (one[0], other[0])]
+    arrays = [
+        np.concatenate([case.image.ravel(), case.labels.ravel()]) for case in (one[0], other[0])
+    ]
     assert not np.array_equal(*arrays)
 
 

@@ -68,7 +68,9 @@ def test_the_files_are_plain(model: Path) -> None:
     assert content["schema"] == 1
     assert content["plan"]["network"]["features"] == [4, 8]
     # A reader of safetensors that knows nothing of this package finds the convolutions.
-    assert (4, 1, 3, 3, 3) in {tuple(t.shape) for t in load_file(model / "weights.safetensors").values()}
+    assert (4, 1, 3, 3, 3) in {
+        tuple(t.shape) for t in load_file(model / "weights.safetensors").values()
+    }
 
 
 def test_a_second_save_replaces_the_first(plan: Plan, model: Path) -> None:

@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from unetseg import cli
 from unetseg.cli import app
 from unetseg.training import train
 
@@ -54,6 +55,21 @@ def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
         timeout=PATIENCE,
         check=False,
     )
+
+
+def here(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, str]:
+    """What `run` does, in this process: exit code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["unetseg", *words])
+    monkeypatch.setattr(cli, "_debug", False)
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
 
 
 def settings(**more: Any) -> list[str]:
@@ -116,20 +132,35 @@ def test_the_program_lists_its_commands_and_documents_its_options() -> None:
     ],
 )
 def test_a_failure_is_one_line_and_a_code(
-    tmp_path: Path, words: list[str], code: int, message: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    message: str,
 ) -> None:
-    done = run(tmp_path, *words)
-    assert re.search(message, done.stderr), done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.returncode == code
-    assert bool(done.stdout) == (code == 0)
-    assert not any(path.name != "user-cache" for path in tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    ended, out, err = here(words, monkeypatch, capsys)
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+    assert ended == code
+    assert bool(out) == (code == 0)
+    assert not list(tmp_path.iterdir())
 
 
-def test_debug_shows_where_it_came_from(tmp_path: Path) -> None:
-    done = run(tmp_path, "--debug", "check", "nowhere")
+def test_the_code_reaches_the_shell(tmp_path: Path) -> None:
+    done = run(tmp_path, "check", "nowhere")
     assert done.returncode == 3
-    assert "Traceback" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_debug_shows_where_it_came_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, _, err = here(["--debug", "check", "nowhere"], monkeypatch, capsys)
+    assert ended == 3
+    assert "Traceback" in err
 
 
 def test_list_as_json_is_an_object_per_line() -> None:
@@ -180,12 +211,15 @@ def test_check_writes_the_plan_and_changes_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
-def test_check_of_bad_data_is_exit_code_3(tmp_path: Path) -> None:
+def test_check_of_bad_data_is_exit_code_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = write_cubes(tmp_path / "data", 3)
     (data / "images" / "case_1.nii.gz").write_bytes(b"no gzip")
-    done = run(tmp_path, "check", data)
-    assert done.returncode == 3
-    assert re.search(r"error: .*case_1\.nii\.gz: not a NIfTI file", done.stderr)
+    ended, out, err = here(["check", str(data)], monkeypatch, capsys)
+    assert ended == 3
+    assert re.search(r"error: .*case_1\.nii\.gz: not a NIfTI file", err)
+    assert "2 cases" in out
 
 
 # --- interruptions -------------------------------------------------------------------------------
@@ -246,7 +280,7 @@ def test_interrupted_once_it_saves_and_ends_well(endless: Training, number: int)
 
 def test_interrupted_twice_it_ends_at_once(tmp_path: Path) -> None:
     # A scan that takes long to validate leaves time for the second signal.
-    data = write_cubes(tmp_path / "data", 2, size=200)
+    data = write_cubes(tmp_path / "data", 2, size=64)
     words = ["train", data, "-o", "run", "--epochs", "100000", "--device", "cpu"]
     small = settings(patch__size=(16, 16, 16), decode__overlap=0.9)
     training = Training(tmp_path, *words, *small)

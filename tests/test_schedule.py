@@ -15,9 +15,7 @@ from unetseg.training.schedule import Clock, learning_rate
 def training(tmp_path_factory: pytest.TempPathFactory) -> TrainingPlan:
     folder = tmp_path_factory.mktemp("schedule")
     plan, _ = plan_for(request(write_cubes(folder / "data", 2), folder / "run"))
-    return replace(
-        plan.training, learning_rate=0.01, warmup_steps=0, epochs=4, steps_per_epoch=25
-    )
+    return replace(plan.training, learning_rate=0.01, warmup_steps=0, epochs=4, steps_per_epoch=25)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import torch
 from cubes import request, write_cubes
 from safetensors.torch import load_file
 
+from unetseg import checkpoint
 from unetseg.config import IGNORED, Plan
 from unetseg.errors import DataError, ModelError, UsageError
 from unetseg.pipeline.cache import CachedCase
@@ -136,13 +137,15 @@ def test_stopped_and_resumed_is_bit_for_bit_as_if_never_stopped(
 ) -> None:
     first = train(request(data, tmp_path / "run", STEPS), should_stop=stop_after(steps))
     assert not first.finished
-    assert read_outcome(first.run)["step"] == steps
+    assert checkpoint.load(first.run).facts["step"] == steps
     assert not same(weights(first.run), weights(whole))
     second = train(request(data, tmp_path / "run", STEPS))
     assert second.finished
-    assert read_outcome(second.run)["step"] == 6
+    assert checkpoint.load(second.run).facts["step"] == 6
     assert same(weights(second.run), weights(whole))
-    state, expected = (load_file(run / "resume" / "state.safetensors") for run in (second.run, whole))
+    state, expected = (
+        load_file(run / "resume" / "state.safetensors") for run in (second.run, whole)
+    )
     assert same(state, expected)
     assert "resuming at step" in (second.run / "log.txt").read_text()
 
@@ -165,7 +168,7 @@ def test_a_stop_is_clean_and_keeps_a_model(data: Path, tmp_path: Path) -> None:
     assert not outcome.finished
     assert len(outcome.validation.names) == 2
     assert any(note.startswith("stopped after 1 steps") for note in notes)
-    assert read_outcome(outcome.run)["finished"] is False
+    assert checkpoint.load(outcome.run).facts["finished"] is False
     assert same(weights(outcome.run, "model"), weights(outcome.run))
 
 
@@ -284,7 +287,7 @@ def test_a_bad_case_stops_the_training_unless_it_may_be_skipped(tmp_path: Path) 
     with pytest.raises(DataError, match=r"case_1\.nii\.gz: not a NIfTI file [^;]*; [^;]*$"):
         train(request(data, tmp_path / "run"))
     outcome = train(request(data, tmp_path / "run2", skip_bad=True))
-    assert read_outcome(outcome.run)["cases"] == [1, 1]
+    assert checkpoint.load(outcome.run).facts["cases"] == [1, 1]
 
 
 def test_stages_are_told_in_order(data: Path, tmp_path: Path) -> None:

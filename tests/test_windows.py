@@ -103,7 +103,7 @@ def test_a_network_that_does_nothing_gives_the_image(problem):
 def test_a_constant_stays_constant(problem):
     size, patch, overlap, batch = problem
     result = slide(lambda x: torch.full_like(x, 3.7), noise(1, size), patch, overlap, batch)
-    torch.testing.assert_close(result, torch.full((1, *size), 3.7), rtol=1e-6, atol=0)
+    torch.testing.assert_close(result, torch.full((1, *size), 3.7), rtol=1e-5, atol=0)
 
 
 def ramp(x):

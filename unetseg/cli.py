@@ -395,6 +395,9 @@ def main() -> None:
             70,
         )
     else:
+        if code == 130:
+            # Typer saw the interruption first and made a silent code of it.
+            sys.stderr.write("interrupted\n")
         if code:
             sys.exit(code)
 

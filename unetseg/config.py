@@ -8,6 +8,8 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -375,7 +377,8 @@ def _flat(table: Any, prefix: str, reasons: dict[str, str]) -> Iterator[tuple[st
 
 def with_overrides(plan: Plan, overrides: Mapping[str, Any], *, where: object) -> Plan:
     """The plan with other values by dotted key, checked. Raises UsageError as `make_plan` does."""
-    flat = dict(_flat(to_values(plan), "", {}))
+    nested = to_values(plan)
+    flat = {key: reduce(getitem, key.split("."), nested) for key in plan_keys()}
     values = {key: value for key, value in (flat | dict(overrides)).items() if value is not None}
     return make_plan(values, plan.reasons, where=where)
 

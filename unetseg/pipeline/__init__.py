@@ -91,8 +91,8 @@ def _turn(x: Tensor, placement: Placement) -> Tensor:
 def prepare(scan: Scan, data: DataPlan) -> Prepared:
     """Orient, resample and normalise. The channels must already be the plan's."""
     placement = place(scan.geometry, data)
-    # By numpy: torch knows neither the other byte order nor all of numpy's types.
-    image = torch.from_numpy(np.require(scan.array, np.float32, ["C", "W"]))
+    # Always a copy, as MONAI normalises in place; torch does not know all of numpy's types.
+    image = torch.from_numpy(np.array(scan.array, dtype=np.float32, order="C"))
     image = _turn(image, placement)
     image = _resize(image, placement.grid.shape, smooth=True)
     return Prepared(_normalised(image.contiguous(), data), placement)

@@ -18,7 +18,7 @@ from unetseg.dataset import find_scans
 from unetseg.dataset.loading import load_scan, with_channels
 from unetseg.dataset.pairing import without_channel
 from unetseg.devices import find_device, measure, memory_errors, usable_precision
-from unetseg.errors import DataError, DeviceError, UnetsegError, UsageError
+from unetseg.errors import DataError, UnetsegError, UsageError
 from unetseg.files import write_text
 from unetseg.formats import format_of, is_readable, split_name, write_mask
 from unetseg.pipeline import Prepared, prepare

@@ -1,14 +1,11 @@
 """A folder of images and masks in, a run folder out."""
 
-import csv
-import io
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter, time
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -16,21 +13,17 @@ import torch
 from platformdirs import user_cache_path
 
 from unetseg import augment, checkpoint
-from unetseg.config import Plan, make_plan, plan_keys, read_plan, to_values, write_plan
-from unetseg.dataset import find_cases
+from unetseg.config import Plan, write_plan
 from unetseg.dataset.folds import choose, make_folds, pick, read_folds, write_folds
 from unetseg.devices import autocast, find_device, measure, memory_errors, usable_precision
-from unetseg.errors import DataError, ModelError, UsageError
-from unetseg.files import write_text
+from unetseg.errors import DataError, ModelError
 from unetseg.nets.unet import parameters
 from unetseg.pipeline.cache import prepare_cases
-from unetseg.planning import make
-from unetseg.planning.fingerprint import Inspection, inspect
+from unetseg.planning.fingerprint import Inspection
 from unetseg.records import (
     Case,
     EpochDone,
     Event,
-    Finding,
     Listener,
     Note,
     Progress,
