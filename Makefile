@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n auto --dist worksteal
 
-.PHONY: test test-slow lint types layers unit lowest demo docs-help clean
+.PHONY: test lint types layers unit lowest demo clean
 
 # Once, and again when the project's file changes. torch first: what comes after takes it as it is.
 $(VENV)/.installed: pyproject.toml
@@ -17,10 +17,6 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 test: lint types layers unit
-
-test-slow: lint types layers
-test-slow: $(VENV)/.installed
-	$(PYTEST)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -40,8 +36,8 @@ unit: $(VENV)/.installed
 lowest: $(VENV)/.installed
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python "$(TORCH)" $(UVFLAGS)
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
+	.venv-lowest/bin/uv pip install --quiet --python $(CURDIR)/.venv-lowest/bin/python "$(TORCH)" $(UVFLAGS)
+	.venv-lowest/bin/uv pip install --quiet --python $(CURDIR)/.venv-lowest/bin/python \
 	    --resolution lowest-direct --editable . --group dev $(UVFLAGS)
 	.venv-lowest/bin/pytest -n auto -m "not slow"
 

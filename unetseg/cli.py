@@ -369,11 +369,18 @@ def sample(
     typer.echo(f"{len(paths)} files in {folder}")
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; a failure is one line on stderr and an exit code."""
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         # A file name in another encoding must not end the work on the files that follow.
         sys.stdout.reconfigure(errors="backslashreplace")
+    # A process asked to end cleans up as after Ctrl-C; as process 1 it would else not even hear it.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         # Without the standalone mode a code that a command ends with is handed back, not raised.
         code = app(standalone_mode=False)
