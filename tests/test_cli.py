@@ -149,8 +149,8 @@ def test_a_failure_is_one_line_and_a_code(
 
 
 def test_the_code_reaches_the_shell(tmp_path: Path) -> None:
-    done = run(tmp_path, "check", "nowhere")
-    assert done.returncode == 3
+    done = run(tmp_path, "train", "x", "--fold", "5/5")
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
 
@@ -264,7 +264,9 @@ def endless(tmp_path: Path) -> Iterator[Training]:
         training.process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_interrupted_once_it_saves_and_ends_well(endless: Training, number: int) -> None:
     endless.wait_for("epoch 1 ")
     endless.process.send_signal(number)
@@ -278,6 +280,7 @@ def test_interrupted_once_it_saves_and_ends_well(endless: Training, number: int)
     assert (endless.folder / "run" / "resume" / "state.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_interrupted_twice_it_ends_at_once(tmp_path: Path) -> None:
     # A scan that takes long to validate leaves time for the second signal.
     data = write_cubes(tmp_path / "data", 2, size=64)

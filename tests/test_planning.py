@@ -168,6 +168,18 @@ def test_sizes_are_rounded_up_to_the_factor_of_all_levels():
     assert rounded_up((17, 16, 5), ((1, 1, 1), (2, 2, 1), (2, 2, 1))) == (20, 16, 5)
 
 
+@pytest.mark.parametrize(
+    ("coarse", "first_stride", "first_kernel"),
+    [(1.0, 2, 3), (1.9, 2, 3), (2.0, 1, 3), (2.2, 1, 1)],
+)
+def test_an_axis_waits_from_twice_the_finest_edge_on(coarse, first_stride, first_kernel):
+    """Seen along up to twice the finest edge, halved below it: then both are equally fine."""
+    strides, kernels = levels((64, 64, 64), (coarse, 1.0, 1.0), 3)
+    assert strides[1] == (first_stride, 2, 2)
+    assert kernels[0] == (first_kernel, 3, 3)
+    assert strides[2] == (2, 2, 2)
+
+
 def test_nobody_waits_for_an_axis_that_is_too_short():
     """Four fine slices cannot become coarser; the other axes are halved nevertheless."""
     strides, kernels = levels((4, 64, 64), (1.0, 3.0, 3.0), 4)

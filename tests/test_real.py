@@ -90,7 +90,11 @@ def test_the_hippocampus_is_a_volume_of_two_classes(real_data: Path, tmp_path: P
 
 
 def test_a_single_case_can_be_looked_at_but_not_trained_on(real_data: Path, tmp_path: Path) -> None:
-    plan, _ = planned(real_data / "ct_spleen_crop", tmp_path)
+    plan, found = plan_for(Request(real_data / "ct_spleen_crop", tmp_path / "run", device="cpu"))
+    errors = [finding for finding in found.findings if finding.severity == "error"]
+    assert [finding.hint for finding in errors] == [
+        "add cases, or cut a large scan and its mask into several"
+    ]
     assert plan.data.normalisation == "clip_zscore"
     with pytest.raises(DataError, match=r"at least 2 cases .*; add cases, or cut a large scan"):
         train(request(real_data / "ct_spleen_crop", tmp_path / "run"))
