@@ -68,13 +68,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path)
-    parser.add_argument("options", nargs="*")
-    given = parser.parse_args()
+    # argparse before Python 3.12 stumbles over options behind a `--` that follows others.
+    words = sys.argv[1:]
+    cut = words.index("--") if "--" in words else len(words)
+    given, passed_on = parser.parse_args(words[:cut]), words[cut + 1 :]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tested = split(given.data, folder)
         train = ["train", folder / "train.csv", "-o", folder / "run", "--seed", str(given.seed)]
-        _, train_seconds = run(*train, "--time", f"{given.minutes}m", *given.options)
+        _, train_seconds = run(*train, "--time", f"{given.minutes}m", *passed_on)
         model = ["--model", folder / "run"]
         _, predict_seconds = run("predict", folder / "images", "-o", folder / "masks", *model)
         merge = "merge_labels = true" in (folder / "run" / "plan.toml").read_text()
@@ -92,7 +94,7 @@ def main() -> None:
         "data": given.data.name,
         "minutes": given.minutes,
         "seed": given.seed,
-        "options": given.options,
+        "options": passed_on,
         "test_cases": tested,
         "dice": means,
         "mean_dice": statistics.mean(means.values()),
