@@ -174,6 +174,16 @@ def test_the_newest_finished_run(model: Path) -> None:
     assert checkpoint.newest_run(runs) == runs / "unfinished"
 
 
+def test_a_damaged_run_does_not_hide_the_others(model: Path) -> None:
+    runs = model.parent.parent
+    shutil.copytree(model.parent, runs / "damaged")
+    (runs / "damaged" / "model" / "model.json").write_text("{")
+    assert checkpoint.newest_run(runs) == model.parent
+    (model / "model.json").write_text("{")
+    with pytest.raises(ModelError, match="no finished run"):
+        checkpoint.newest_run(runs)
+
+
 def test_no_finished_run(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"absent: no finished run; train one"):
         checkpoint.newest_run(tmp_path / "absent")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unetseg.config import describe
 from unetseg.errors import UsageError
 from unetseg.planning import make
 from unetseg.planning.fingerprint import Fingerprint, Intensity
@@ -462,3 +463,27 @@ def test_any_data_get_a_plan_that_holds_together(found, machine):
 def test_the_same_data_and_machine_give_the_same_plan(found):
     assert make(found, LARGE) == make(found, LARGE)
     assert make(found, LARGE).training.epochs != make(found, CPU).training.epochs
+
+
+# --- what a person reads and what a small card holds ---
+
+
+@pytest.mark.parametrize("found", [CT, CELLS], ids=["ct", "cells"])
+@pytest.mark.parametrize("machine", [LARGE, CPU], ids=["large", "cpu"])
+def test_every_value_has_its_reason(found, machine):
+    lines = describe(make(found, machine)).splitlines()
+    values = [line for line in lines if " = " in line and not line.endswith("= []")]
+    assert len(values) > 40
+    assert [line for line in values if " # " not in line] == []
+
+
+def test_a_small_card_gets_a_smaller_patch():
+    tiny = Machine("cuda:0", 2 * 10**9, 4)
+    wide = replace(CT, shapes=((512, 512, 400),) * 10, spacings=((0.8, 0.8, 0.8),) * 10)
+    large, small = make(wide, LARGE), make(wide, tiny)
+    assert prod(large.patch.size) == 128**3
+    assert prod(small.patch.size) < 128**3 / 2
+    # 24 maps of 32 features and two bytes a voxel, in six tenths of the memory; the patch is
+    # rounded up to whole strides.
+    assert small.patch.batch == 2
+    assert prod(small.patch.size) * 24 * 32 * 2 * 2 < 2 * 10**9

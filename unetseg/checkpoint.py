@@ -143,14 +143,21 @@ def _description(folder: Path) -> dict[str, Any]:
 
 
 def newest_run(runs: Path) -> Path:
-    """The run that finished last. Raises ModelError if there is none."""
+    """The run that finished last; a damaged one is passed over. Raises ModelError if none is."""
     finished = [
         (path.stat().st_mtime_ns, path.parent.parent)
         for path in runs.glob(f"*/model/{DESCRIPTION}")
-        if _description(path.parent)["facts"].get("finished")
+        if _is_finished(path.parent)
     ]
     if not finished:
         raise ModelError(
             "no finished run", where=runs, hint="train one with `unetseg train`, or give --model"
         )
     return max(finished)[1]
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        return bool(_description(folder)["facts"].get("finished"))
+    except ModelError:
+        return False

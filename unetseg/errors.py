@@ -6,7 +6,7 @@ from difflib import get_close_matches
 # Terminals, logs and CSV cells take one line a message; file names may hold any character.
 # Surrogates stand for bytes of a name that is not in UTF-8; no UTF-8 stream takes them.
 _SURROGATES = range(0xD800, 0xE000)
-_ESCAPED = [*range(32), 127, 0x85, 0x2028, 0x2029, *_SURROGATES]
+_ESCAPED = [*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029, *_SURROGATES]
 _CONTROL = {code: repr(chr(code))[1:-1] for code in _ESCAPED}
 
 

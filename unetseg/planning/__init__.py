@@ -9,31 +9,12 @@ import numpy as np
 
 from unetseg.config import Plan, check_values, make_plan
 from unetseg.errors import UsageError
+from unetseg.planning.choices import Choices
 from unetseg.planning.fingerprint import Fingerprint
 from unetseg.planning.network import levels, patch_size, rounded_up
+from unetseg.planning.recipe import take_recipe
 from unetseg.records import Machine
 from unetseg.registry import ENCODERS, SKIPS, TASKS
-
-_SIDES = {"left", "right", "l", "r", "lt", "rt", "lh", "rh"}
-# The words of kidney_left, Left-Kidney, LeftKidney and RKidney.
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-
-
-class _Choices:
-    """Values with reasons; what the person has set is taken instead, and later values follow it."""
-
-    def __init__(self, overrides: Mapping[str, Any]) -> None:
-        self.overrides = dict(overrides)
-        self.values: dict[str, Any] = {}
-        self.reasons: dict[str, str] = {}
-
-    def take(self, key: str, value: Any, reason: str = "") -> Any:
-        if key in self.overrides:
-            value, reason = self.overrides.pop(key), "set by you"
-        self.values[key] = value
-        if reason:
-            self.reasons[key] = reason
-        return value
 
 
 def make(
@@ -47,10 +28,10 @@ def make(
 
     Raises UsageError if an override does not fit the data or the other values.
     """
-    choices = _Choices(_checked(overrides or {}, fingerprint.dimensions))
+    choices = Choices(_checked(overrides or {}, fingerprint.dimensions))
     spacing, shape = _data(choices, fingerprint)
-    precision = _patch_and_network(choices, fingerprint, machine, spacing, shape)
-    _training(choices, fingerprint, machine, precision)
+    _patch_and_network(choices, fingerprint, machine, spacing, shape)
+    take_recipe(choices, fingerprint, machine)
     choices.take("decode.overlap", 0.5, "half a window: every voxel is seen near a centre")
     choices.take("decode.mirror", value=False, reason="true averages mirrored passes, slower")
     # What is left was set by the person and is optional in a plan.
@@ -89,7 +70,7 @@ def _short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _data(choices: _Choices, found: Fingerprint) -> tuple[tuple[float, ...], tuple[int, ...]]:
+def _data(choices: Choices, found: Fingerprint) -> tuple[tuple[float, ...], tuple[int, ...]]:
     axes = found.dimensions
     task = choices.take("data.task", "semantic", "every voxel gets a class")
     if task not in TASKS:
@@ -142,7 +123,7 @@ def _target_spacing(found: Fingerprint) -> tuple[tuple[float, ...], str]:
     return tuple(_short(x) for x in target), why
 
 
-def _normalisation(choices: _Choices, found: Fingerprint, *, volumes: bool) -> None:
+def _normalisation(choices: Choices, found: Fingerprint, *, volumes: bool) -> None:
     if found.looks_like_ct:
         kind, why = "clip_zscore", "calibrated values as in CT: one scale for all scans"
     elif not volumes:
@@ -155,11 +136,13 @@ def _normalisation(choices: _Choices, found: Fingerprint, *, volumes: bool) -> N
     if kind == "clip_zscore":
         limits = tuple((_short(i.low), _short(i.high)) for i in found.intensity)
         choices.take("data.clip", limits, "0.5th and 99.5th percentile of the foreground")
-        choices.take("data.mean", tuple(_short(i.mean) for i in found.intensity))
-        choices.take("data.std", tuple(_short(i.std) or 1.0 for i in found.intensity))
+        means = tuple(_short(i.mean) for i in found.intensity)
+        choices.take("data.mean", means, "over the foreground of all scans")
+        deviations = tuple(_short(i.std) or 1.0 for i in found.intensity)
+        choices.take("data.std", deviations, "over the foreground of all scans")
 
 
-def _classes(choices: _Choices, found: Fingerprint) -> None:
+def _classes(choices: Choices, found: Fingerprint) -> None:
     ignore = choices.take("data.ignore_value", found.ignore_value, "left out of loss and metrics")
     merge = choices.take(
         "data.merge_labels",
@@ -178,16 +161,17 @@ def _classes(choices: _Choices, found: Fingerprint) -> None:
     choices.take(
         "data.class_names",
         tuple(names.get(v, "background" if v == 0 else f"label {v}") for v in taken),
+        "from dataset.json" if names and not merge else "nobody named them; rename them here",
     )
 
 
 def _patch_and_network(
-    choices: _Choices,
+    choices: Choices,
     found: Fingerprint,
     machine: Machine,
     spacing: Sequence[float],
     shape: Sequence[int],
-) -> str:
+) -> None:
     axes = found.dimensions
     on_gpu = machine.kind == "cuda"
     precision = str(
@@ -197,8 +181,12 @@ def _patch_and_network(
             "half the memory traffic" if on_gpu else "what this processor computes fastest",
         )
     )
-    voxels = {(2, True): 512**2, (3, True): 128**3, (2, False): 256**2, (3, False): 64**3}
-    start = patch_size(shape, spacing, voxels[axes, on_gpu])
+    first, widest = (32, 320 if axes == 3 else 512) if on_gpu else (16, 256)
+    budget = _batch_voxels(axes, machine, first, precision)
+    most_voxels = {(2, True): 512**2, (3, True): 128**3, (2, False): 256**2, (3, False): 64**3}
+    # At least two patches have to fit.
+    voxels = min(most_voxels[axes, on_gpu], int(budget / 2))
+    start = patch_size(shape, spacing, voxels)
     most = int(choices.overrides.get("network.levels", (6 if axes == 3 else 7) if on_gpu else 5))
     fixed = choices.overrides.get("patch.size")
     strides, kernels = levels(fixed or start, spacing, most)
@@ -216,9 +204,8 @@ def _patch_and_network(
     size = choices.take(
         "patch.size",
         rounded_up(start, strides),
-        f"median scan {tuple(shape)}, at most {voxels[axes, on_gpu]} voxels on this device",
+        f"median scan {tuple(shape)}, at most {voxels} voxels on this device",
     )
-    first, widest = (32, 320 if axes == 3 else 512) if on_gpu else (16, 256)
     features = choices.take(
         "network.features",
         tuple(min(first * 2**level, widest) for level in range(count)),
@@ -239,7 +226,6 @@ def _patch_and_network(
     by_data = max(2, int(0.2 * seen / patch))
     batch = max(2, min(round(budget / patch), 64, by_data))
     choices.take("patch.batch", batch, "fills the device's memory or time budget")
-    return precision
 
 
 def machine_precision(machine: Machine) -> str:
@@ -254,48 +240,3 @@ def _batch_voxels(axes: int, machine: Machine, features: int, precision: str) ->
     # Kept activations: about 24 maps of the finest level's width, coarser levels included.
     per_voxel = 24 * features * (4 if precision == "float32" else 2)
     return 0.6 * machine.memory_bytes / per_voxel
-
-
-def _training(choices: _Choices, found: Fingerprint, machine: Machine, precision: str) -> None:
-    del precision
-    on_gpu = machine.kind == "cuda"
-    take = choices.take
-    take("training.seed", 0)
-    take("training.fold", 0)
-    take("training.folds", 5, "one fifth of the cases is held out for validation")
-    take("training.epochs", 200 if on_gpu else 60, "the whole schedule fits into them")
-    take("training.steps_per_epoch", 250 if on_gpu else 50)
-    take("training.learning_rate", 2e-3, "AdamW, annealed to zero at the end")
-    take("training.weight_decay", 1e-2)
-    take("training.warmup_steps", 20)
-    take("training.gradient_clip", 12.0)
-    take("training.average_decay", 0.99, "averaged weights are what is validated and kept")
-    take("training.foreground_share", 0.33, "patches centred on a voxel of a random class")
-    take("training.dice_weight", 1.0)
-    take("training.cross_entropy_weight", 1.0)
-    take("training.validation_cases", 12, "after an epoch; all of them at the end")
-    volumes = found.unit == "mm" and found.dimensions == 3
-    names = choices.values["data.class_names"]
-    sided = any(word.lower() in _SIDES for name in names for word in _WORD.findall(name))
-    # Axis 0 runs left to right in the canonical orientation, the last axis in a picture.
-    side = 0 if volumes else found.dimensions - 1
-    mirror: tuple[int, ...]
-    if volumes:
-        mirror, why = (0,), "bodies are alike left and right, not front and back or up and down"
-    else:
-        mirror, why = tuple(range(found.dimensions)), "images have no right way up"
-    if sided:
-        mirror = tuple(axis for axis in mirror if axis != side)
-        why = "classes are named left or right: never mirrored along that axis"
-    augment = "training.augment"
-    take(f"{augment}.mirror_axes", mirror, why)
-    take(f"{augment}.spatial_probability", 0.3 if volumes else 0.5)
-    turn = (15.0,) * 3 if volumes else (180.0,) if found.dimensions == 2 else (180.0, 0.0, 0.0)
-    take(f"{augment}.rotation_degrees", turn, "" if volumes else "cells lie any way round")
-    take(f"{augment}.scale", (0.8, 1.25) if volumes else (0.7, 1.4))
-    take(f"{augment}.intensity_probability", 0.2)
-    take(f"{augment}.brightness", (0.75, 1.25))
-    take(f"{augment}.contrast", (0.75, 1.25))
-    take(f"{augment}.gamma", (0.7, 1.5))
-    take(f"{augment}.noise", 0.1 if volumes else 0.05)
-    take(f"{augment}.blur", 1.0)

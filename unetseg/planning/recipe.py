@@ -1,0 +1,63 @@
+"""How the network will learn: schedule, loss weights and random changes."""
+
+import re
+
+from unetseg.planning.choices import Choices
+from unetseg.planning.fingerprint import Fingerprint
+from unetseg.records import Machine
+
+_SIDES = {"left", "right", "l", "r", "lt", "rt", "lh", "rh"}
+# The words of kidney_left, Left-Kidney, LeftKidney and RKidney.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
+    """Choose the sections training and training.augment."""
+    on_gpu = machine.kind == "cuda"
+    take = choices.take
+    take("training.seed", 0, "batches and random changes follow from it")
+    take("training.fold", 0, "the fold that validates, counted from 0")
+    take("training.folds", 5, "one fifth of the cases is held out for validation")
+    take("training.epochs", 200 if on_gpu else 60, "the whole schedule fits into them")
+    take("training.steps_per_epoch", 250 if on_gpu else 50, "a row in history.csv after each")
+    take("training.learning_rate", 2e-3, "AdamW, annealed to zero at the end")
+    take("training.weight_decay", 1e-2, "AdamW's usual value")
+    take("training.warmup_steps", 20, "the first steps are small, the moments are not known yet")
+    take("training.gradient_clip", 12.0, "only a runaway step is shortened")
+    take("training.average_decay", 0.99, "averaged weights are what is validated and kept")
+    take("training.foreground_share", 0.33, "patches centred on a voxel of a random class")
+    take("training.dice_weight", 1.0, "overlap of the classes, whatever their size")
+    take("training.cross_entropy_weight", 1.0, "every voxel's answer")
+    take("training.validation_cases", 12, "after an epoch; all of them at the end")
+    volumes = found.unit == "mm" and found.dimensions == 3
+    _take_mirroring(choices, found, volumes=volumes)
+    augment = "training.augment"
+    take(f"{augment}.spatial_probability", 0.3 if volumes else 0.5, "share of turned samples")
+    turn = (15.0,) * 3 if volumes else (180.0,) if found.dimensions == 2 else (180.0, 0.0, 0.0)
+    why = "heads and bodies lie nearly straight" if volumes else "cells lie any way round"
+    take(f"{augment}.rotation_degrees", turn, why)
+    why = "people differ in size" if volumes else "cells differ in size, lenses in magnification"
+    take(f"{augment}.scale", (0.8, 1.25) if volumes else (0.7, 1.4), why)
+    take(f"{augment}.intensity_probability", 0.2, "for each change of intensity by itself")
+    take(f"{augment}.brightness", (0.75, 1.25), "factor on the mean")
+    take(f"{augment}.contrast", (0.75, 1.25), "factor on the distance from the mean")
+    take(f"{augment}.gamma", (0.7, 1.5), "exponent over the sample's own range")
+    noise = 0.1 if volumes else 0.05
+    take(f"{augment}.noise", noise, "largest deviation, in normalised intensity")
+    take(f"{augment}.blur", 1.0, "largest deviation, in voxels")
+
+
+def _take_mirroring(choices: Choices, found: Fingerprint, *, volumes: bool) -> None:
+    names = choices.values["data.class_names"]
+    sided = any(word.lower() in _SIDES for name in names for word in _WORD.findall(name))
+    # Axis 0 runs left to right in the canonical orientation, the last axis in a picture.
+    side = 0 if volumes else found.dimensions - 1
+    mirror: tuple[int, ...]
+    if volumes:
+        mirror, why = (0,), "bodies are alike left and right, not front and back or up and down"
+    else:
+        mirror, why = tuple(range(found.dimensions)), "images have no right way up"
+    if sided:
+        mirror = tuple(axis for axis in mirror if axis != side)
+        why = "classes are named left or right: never mirrored along that axis"
+    choices.take("training.augment.mirror_axes", mirror, why)
