@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -145,3 +147,30 @@ def test_the_search_for_lines_itself() -> None:
     lines = [" ".join(line.split()) for line in command_lines(text)]
     assert lines == ["unetseg train a --epochs 2", "unetseg check .", "unetseg list skips"]
     assert [language for language, _ in blocks(text)] == ["sh", "text", "console"]
+
+
+@pytest.mark.slow
+def test_the_five_minutes_run_as_they_stand(tmp_path: Path) -> None:
+    """The first steps of the README, typed into a shell; only the training is shorter."""
+    code = next(code for _, code in blocks(README.read_text(encoding="utf-8")) if "sample/" in code)
+    lines = [line for line in code.splitlines() if line.startswith("unetseg")]
+    assert len(lines) == 5
+    script = "\n".join(["set -e", *lines]).replace("--time 2m", "--time 20s")
+    assert script.count("--time 20s") == 1
+    program = Path(sys.executable).parent
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={"PATH": f"{program}:/usr/bin:/bin", "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    tests = list((tmp_path / "sample" / "mr" / "test" / "images").iterdir())
+    for scan in tests:
+        stem = scan.name.removesuffix(".nii.gz")
+        assert (tmp_path / "masks" / f"{stem}_seg.nii.gz").is_file()
+        assert (tmp_path / "masks" / f"{stem}_overlay.png").is_file()
+    rows = (tmp_path / "scores.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3 * len(tests)

@@ -25,7 +25,7 @@ def test_parts_that_were_not_given_leave_no_trace(parts, line):
     assert str(UnetsegError("wrong", **parts)) == line
 
 
-@pytest.mark.parametrize("character", ["\n", "\r", "\t", "\x1b", "\x7f", "\x85", "\u2028"])
+@pytest.mark.parametrize("character", ["\n", "\r", "\t", "\x1b", "\x7f", "\x85", "\x9b", "\u2028"])
 def test_control_characters_become_escapes(character):
     text = one_line(f"a{character}b")
     assert text == "a" + repr(character)[1:-1] + "b"

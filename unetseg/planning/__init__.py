@@ -1,6 +1,5 @@
 """From the fingerprint of the data and the machine to the plan: a pure function."""
 
-import re
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
