@@ -1,7 +1,6 @@
 """The command line: parse, one library call, show. Heavy imports stay inside the commands."""
 
 import json
-import re
 import signal
 import sys
 import traceback
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unetseg.arguments import fold_of, minutes, new_run
 from unetseg.errors import UnetsegError, UsageError, one_line
 from unetseg.version import __version__
 
@@ -77,41 +77,6 @@ def _overrides(settings: list[str] | None, **named: Any) -> dict[str, Any]:
         if value is not None:
             values[key.replace("__", ".")] = value
     return values
-
-
-def _minutes(text: str) -> float:
-    """30s, 10m, 2h, 1h30m or plain minutes."""
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        minutes = float(text)
-    elif text and found:
-        hours, mins, seconds = (float(part or 0) for part in found.groups())
-        minutes = 60 * hours + mins + seconds / 60
-    else:
-        minutes = 0.0
-    if minutes <= 0:
-        raise UsageError(
-            "not a duration", where="--time", expected="such as 90s, 10m or 1h30m", got=text
-        )
-    return minutes
-
-
-def _fold(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or not int(found[1]) < int(found[2]) or int(found[2]) < 2:
-        raise UsageError(
-            "not a fold", where="--fold", expected="such as 0/5, counted from 0", got=text
-        )
-    return int(found[1]), int(found[2])
-
-
-def _new_run(data: Path) -> Path:
-    """The first free folder under ./runs for these data."""
-    name = re.sub(r"[^\w.-]+", "-", data.resolve().stem) or "run"
-    number = 1
-    while (path := Path("runs") / f"{name}-{number:03d}").exists():
-        number += 1
-    return path
 
 
 @app.command()
@@ -179,10 +144,10 @@ def train(
 
     if time is not None and epochs is not None:
         raise UsageError("give --time or --epochs, not both", where="train")
-    number = _fold(fold) if fold else None
+    number = fold_of(fold) if fold else None
     values = _overrides(
         settings,
-        training__minutes=_minutes(time) if time else None,
+        training__minutes=minutes(time) if time else None,
         training__epochs=epochs,
         training__seed=seed,
         training__fold=number[0] if number else None,
@@ -192,7 +157,7 @@ def train(
     )
     from unetseg.training import Request
 
-    run = output or _new_run(data)
+    run = output or new_run(data)
     request = Request(
         data,
         run,

@@ -1,0 +1,42 @@
+"""What the values of options mean."""
+
+import re
+from pathlib import Path
+
+from unetseg.errors import UsageError
+
+
+def minutes(text: str) -> float:
+    """30s, 10m, 2h, 1h30m or plain minutes."""
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        total = float(text)
+    elif text and found:
+        hours, mins, seconds = (float(part or 0) for part in found.groups())
+        total = 60 * hours + mins + seconds / 60
+    else:
+        total = 0.0
+    if total <= 0:
+        raise UsageError(
+            "not a duration", where="--time", expected="such as 90s, 10m or 1h30m", got=text
+        )
+    return total
+
+
+def fold_of(text: str) -> tuple[int, int]:
+    """0/5 as (0, 5): which fold, of how many."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not int(found[1]) < int(found[2]) or int(found[2]) < 2:
+        raise UsageError(
+            "not a fold", where="--fold", expected="such as 0/5, counted from 0", got=text
+        )
+    return int(found[1]), int(found[2])
+
+
+def new_run(data: Path) -> Path:
+    """The first free folder under ./runs for these data."""
+    name = re.sub(r"[^\w.-]+", "-", data.resolve().stem) or "run"
+    number = 1
+    while (path := Path("runs") / f"{name}-{number:03d}").exists():
+        number += 1
+    return path
