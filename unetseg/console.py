@@ -179,7 +179,9 @@ def print_scores(summaries: Sequence[Summary], unit: str) -> None:
     rows = []
     for summary in summaries:
         label = summary.label
-        name = "all" if label is None else f"{label.value} {label.name}".strip()
+        name = "all" if label is None else str(label.value)
+        if label is not None and label.name not in ("", name):
+            name += f" {label.name}"
         for statistic in summary.statistics:
             is_distance = statistic.metric in DISTANCES
             worst = statistic.maximum if is_distance else statistic.minimum

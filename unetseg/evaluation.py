@@ -116,7 +116,12 @@ def pair(
             where=predicted,
             hint="predict these cases or take their truth away",
         )
-    spare = [others[name].name for name in others if name not in truths]
+    spare = [
+        others[name].name
+        for name in others
+        # What predict writes beside its masks.
+        if name not in truths and not name.endswith(("_overlay", "_prob"))
+    ]
     if spare:
         listener(
             Note(f"{len(spare)} of {len(others)} predicted masks have no truth: {some(spare)}")
@@ -328,7 +333,7 @@ def _outcome(truth: Path, predicted: Path, rules: _Rules) -> _PairScores | Unets
 
 
 def _scored(truth_path: Path, predicted_path: Path, rules: _Rules) -> _PairScores:
-    truth, predicted = read_mask(truth_path), read_mask(predicted_path)
+    truth, predicted = read_mask(truth_path), read_mask(predicted_path, is_drawn=False)
     differences = truth.geometry.differences(predicted.geometry, tolerance=rules.geometry_tolerance)
     if differences:
         raise DataError(

@@ -135,14 +135,16 @@ def _read(path: Path, *, labels: bool) -> Scan:
         ) from error
 
 
-def read_mask(path: Path) -> Mask:
+def read_mask(path: Path, *, is_drawn: bool = True) -> Mask:
     """Read a label file: integer values, exactly as stored.
+
+    is_drawn : a truth, which is refused if it looks blurred; a prediction is taken as it is
 
     Raises DataError if the file is lossy, coloured, fractional, blurred or has several channels.
     """
     from unetseg.formats.labels import checked_labels
 
-    return checked_labels(_read(path, labels=True))
+    return checked_labels(_read(path, labels=True), is_drawn=is_drawn)
 
 
 def write_mask(mask: Mask, path: Path, like: Scan) -> None:

@@ -21,8 +21,10 @@ _LEAST_RAMP = 0.4
 _LEAST_REPEATED = 1 / 3
 
 
-def checked_labels(scan: Scan) -> Mask:
+def checked_labels(scan: Scan, *, is_drawn: bool = True) -> Mask:
     """The mask that a label file holds, as read by `Format.read_labels`.
+
+    is_drawn : somebody's truth, in which grey values are a mistake; a network's may look odd
 
     Integers keep their type; bool becomes uint8; floats become the smallest integer type.
 
@@ -54,7 +56,7 @@ def checked_labels(scan: Scan) -> Mask:
             hint="save one label number per voxel",
         )
     array = _integers(scan.array[0], scan)
-    if any(_is_blurred(slab) for slab in _slabs(array)):
+    if is_drawn and any(_is_blurred(slab) for slab in _slabs(array)):
         raise DataError(
             "looks like grey values, not labels: many values that occur along edges only",
             where=where,

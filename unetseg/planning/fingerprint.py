@@ -264,9 +264,13 @@ def _objects(facts: Sequence[CaseFacts], ignore: int | None) -> bool:
         return len(union) > 255
     if len(union) < 8:
         return False
-    overlap = float(np.mean([len(s) / len(union) for s in ids]))
     many = [f.single_pieces for f in facts if len(f.counts) > 8]
-    return overlap < 0.5 and (not many or float(np.median(many)) > 0.8)
+    if many and float(np.median(many)) <= 0.8:
+        return False
+    differ = float(np.mean([len(s) / len(union) for s in ids])) < 0.5
+    # Objects are often counted from 1 in each image, however many there are; classes are not.
+    counted = np.mean([s == set(range(1, len(s) + 1)) for s in ids]) > 0.9
+    return differ or (bool(counted) and len({len(s) for s in ids}) > 1)
 
 
 def _label_findings(fingerprint: Fingerprint, facts: Sequence[CaseFacts]) -> Iterable[Finding]:

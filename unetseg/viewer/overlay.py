@@ -31,7 +31,7 @@ _GAP = 6
 
 def write_overlay(case: Case, mask_path: Path, path: Path) -> None:
     """Write the PNG: one picture of a 2-D scan, three orthogonal slices of a 3-D one."""
-    picture = overlay(load_scan(case), read_mask(mask_path))
+    picture = overlay(load_scan(case), read_mask(mask_path, is_drawn=False))
     with replacing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
 
