@@ -227,8 +227,8 @@ class TestEvaluate:
         truth, predicted = folders
         reader = evaluation.read_mask
 
-        def named(path):
-            return dataclasses.replace(reader(path), labels=(Label(1, path.name),))
+        def named(path, **options):
+            return dataclasses.replace(reader(path, **options), labels=(Label(1, path.name),))
 
         monkeypatch.setattr(evaluation, "read_mask", named)
         assert evaluate(truth, predicted).labels == (Label(1, "case1.nii.gz"),)
@@ -319,9 +319,9 @@ class TestEvaluate:
         read = []
         reader = evaluation.read_mask
 
-        def counting(path):
+        def counting(path, **options):
             read.append(path)
-            return reader(path)
+            return reader(path, **options)
 
         def interrupted(event):
             if isinstance(event, Advance):

@@ -183,8 +183,10 @@ def _patch_and_network(
     first, widest = (32, 320 if axes == 3 else 512) if on_gpu else (16, 256)
     budget = _batch_voxels(axes, machine, first, precision)
     most_voxels = {(2, True): 512**2, (3, True): 128**3, (2, False): 256**2, (3, False): 64**3}
-    # At least two patches have to fit.
-    voxels = min(most_voxels[axes, on_gpu], int(budget / 2))
+    voxels = most_voxels[axes, on_gpu]
+    if on_gpu:
+        # At least two patches have to fit into its memory.
+        voxels = min(voxels, int(budget / 2))
     start = patch_size(shape, spacing, voxels)
     most = int(choices.overrides.get("network.levels", (6 if axes == 3 else 7) if on_gpu else 5))
     fixed = choices.overrides.get("patch.size")
