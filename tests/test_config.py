@@ -12,15 +12,13 @@ from unetseg.config import (
     Plan,
     check_keys,
     check_values,
-    describe,
     from_values,
     make_plan,
     parse_settings,
     plan_keys,
-    read_plan,
     to_values,
-    write_plan,
 )
+from unetseg.config.toml import describe, read_plan, write_plan
 from unetseg.errors import UsageError
 
 QUICK = settings(max_examples=40, deadline=None)
@@ -171,8 +169,19 @@ def test_a_plan_cannot_be_changed():
 
 def test_the_keys_of_a_plan():
     keys = plan_keys()
-    optional = {"data.merge_labels", "data.ignore_value", "training.minutes", "network.norm"}
-    assert set(keys) == {*VALUES, *optional, "decode.mirror"}
+    network = (
+        "decoder_blocks block preactivation shortcut growth gate_bias norm activation dropout"
+        " stochastic_depth recompute"
+    )
+    training = "minutes weights init encoder_rate frozen_share snapshots"
+    optional = {
+        "data.merge_labels",
+        "data.ignore_value",
+        *(f"network.{name}" for name in network.split()),
+        *(f"training.{name}" for name in training.split()),
+        "decode.mirror",
+    }
+    assert set(keys) == {*VALUES, *optional}
     assert len(keys) == len(set(keys))
 
 

@@ -23,6 +23,14 @@ def minutes(text: str) -> float:
     return total
 
 
+def whole_numbers(text: str, *, where: str) -> tuple[int, ...]:
+    """20,56 as (20, 56)."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise UsageError("not whole numbers", where=where, expected="such as 20,56", got=text)
+    return tuple(int(part) for part in parts)
+
+
 def fold_of(text: str) -> tuple[int, int]:
     """0/5 as (0, 5): which fold, of how many."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)

@@ -7,19 +7,14 @@ a comment, and may be edited. `plan.toml` has the sections data, patch, network,
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import reduce
 from operator import getitem
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-import tomlkit
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from tomlkit.container import Container
-from tomlkit.items import Table
 
 from unetseg.errors import UsageError, nearest
-from unetseg.files import write_text
 from unetseg.geometry import Unit
 
 # In class indices: a voxel that counts neither in the loss nor in a metric.
@@ -30,6 +25,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Portion = Annotated[float, Field(ge=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PerAxis = tuple[Positive, ...]
@@ -82,9 +78,18 @@ class PatchPlan:
 class NetworkPlan:
     """The U-Net; every tuple has one entry per level, finest first.
 
+    features : channels of the decoder, and of an encoder that has no widths of its own
     strides : per level and axis, relative to the level above; the first is all ones
     kernels : per level and axis
-    blocks : convolutions per level
+    blocks : of the encoder: convolutions (plain), layers (highway, dense), blocks (residual); empty
+        for an encoder whose name says how many it has
+    decoder_blocks : convolutions per level of the decoder
+    block, preactivation, shortcut : of the residual encoders
+    growth : maps that a layer of the dense encoder adds
+    gate_bias : with which the gates of the highway encoder begin
+    dropout : share of the channels that a training step leaves out
+    stochastic_depth : share of the samples that skip the last residual block, less before it
+    recompute : the dense encoders keep less for the backward pass and compute it again
     """
 
     __pydantic_config__ = _STRICT
@@ -94,8 +99,18 @@ class NetworkPlan:
     features: tuple[Positive, ...]
     strides: tuple[PerAxis, ...]
     kernels: tuple[PerAxis, ...]
-    blocks: tuple[Positive, ...]
+    blocks: tuple[Positive, ...] = ()
+    decoder_blocks: Positive = 2
+    block: Literal["basic", "bottleneck"] = "basic"
+    preactivation: bool = False
+    shortcut: Literal["projection", "padding"] = "projection"
+    growth: Positive = 16
+    gate_bias: Annotated[float, Field(allow_inf_nan=False)] = -2.0
     norm: Literal["instance", "batch", "group"] = "instance"
+    activation: Literal["leaky_relu", "relu", "elu", "silu"] = "leaky_relu"
+    dropout: Portion = 0.0
+    stochastic_depth: Portion = 0.0
+    recompute: bool = False
     deep_supervision: bool
 
 
@@ -127,6 +142,11 @@ class TrainingPlan:
     """How the network learns.
 
     minutes : the whole command's time budget; without it the training lasts `epochs`
+    weights : published weights that the encoder begins with (imagenet, medicalnet), or a file
+    init : a run whose model the training begins with
+    encoder_rate : the encoder's learning rate, as a factor on the others'
+    frozen_share : share of the training, from its start, in which the encoder stays as it is
+    snapshots : how many times the averaged weights are set aside, evenly over the training
     average_decay : decay of the averaged weights per step; 0 switches averaging off
     foreground_share : share of the patches centred on a voxel of a class
     validation_cases : cases scored after an epoch; all of them are scored at the end
@@ -139,7 +159,11 @@ class TrainingPlan:
     minutes: PositiveFloat | None = None
     epochs: Positive
     steps_per_epoch: Positive
+    weights: str | None = None
+    init: str | None = None
     learning_rate: PositiveFloat
+    encoder_rate: PositiveFloat = 1.0
+    frozen_share: Portion = 0.0
     weight_decay: Weight
     warmup_steps: Annotated[int, Field(ge=0)]
     gradient_clip: PositiveFloat
@@ -149,6 +173,7 @@ class TrainingPlan:
     cross_entropy_weight: Weight
     precision: Literal["float32", "bfloat16", "float16"]
     validation_cases: Positive
+    snapshots: Annotated[int, Field(ge=0)] = 0
     augment: AugmentPlan
 
 
@@ -184,8 +209,9 @@ class Plan:
             "features": network.features,
             "strides": network.strides,
             "kernels": network.kernels,
-            "blocks": network.blocks,
         }
+        if network.blocks:
+            per_level["blocks"] = network.blocks
         for name, values in per_level.items():
             if len(values) != network.levels:
                 raise ValueError(
@@ -291,10 +317,11 @@ def make_plan(
         for section in sections:
             node = node.setdefault(section, {})
         node[name] = value
-    return _checked(tree, reasons, where)
+    return checked_plan(tree, reasons, where)
 
 
-def _checked(tree: Mapping[str, Any], reasons: Mapping[str, str], where: object) -> Plan:
+def checked_plan(tree: Mapping[str, Any], reasons: Mapping[str, str], where: object) -> Plan:
+    """A plan from nested values. Raises UsageError that names the key at fault."""
     try:
         return _ADAPTER.validate_python({**tree, "reasons": dict(reasons)})
     except ValidationError as error:
@@ -311,68 +338,6 @@ def _fault(error: ValidationError, where: object, prefix: str = "") -> UsageErro
         where=f"{where}: {key}" if key else where,
         got="" if isinstance(given, dict) or not key else given,
     )
-
-
-def write_plan(plan: Plan, path: Path) -> None:
-    """Write `plan.toml` atomically, each value with its reason as a comment."""
-    write_text(path, describe(plan))
-
-
-def describe(plan: Plan) -> str:
-    """The plan as TOML, each value with its reason as a comment."""
-    document = tomlkit.document()
-    document.add(tomlkit.comment("The plan of this training. Edit it before you train."))
-    for section in ("data", "patch", "network", "training", "decode"):
-        document.add(section, _table(getattr(plan, section), section, plan.reasons))
-    return tomlkit.dumps(document)
-
-
-def _table(record: Any, prefix: str, reasons: Mapping[str, str]) -> Table:
-    table = tomlkit.table()
-    for item in fields(record):
-        value, key = getattr(record, item.name), f"{prefix}.{item.name}"
-        if value is None:
-            # TOML has no null: an absent key is the absent value.
-            continue
-        if is_dataclass(value):
-            table.add(item.name, _table(value, key, reasons))
-            continue
-        entry = tomlkit.item(_plain(value))
-        if key in reasons:
-            entry.comment(reasons[key])
-        table.add(item.name, entry)
-    return table
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(part) for part in value] if isinstance(value, tuple) else value
-
-
-def read_plan(path: Path) -> Plan:
-    """Read `plan.toml`. Raises UsageError that names the file and the key at fault."""
-    try:
-        tree = tomlkit.parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=path) from error
-    except (ValueError, tomlkit.exceptions.TOMLKitError) as error:
-        raise UsageError(f"not TOML: {error}", where=path) from error
-    reasons: dict[str, str] = {}
-    flat = dict(_flat(tree, "", reasons))
-    check_keys(flat, where=path)
-    return _checked(tree.unwrap(), reasons, path)
-
-
-def _flat(table: Any, prefix: str, reasons: dict[str, str]) -> Iterator[tuple[str, Any]]:
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.", reasons)
-            continue
-        # A Boolean is handed out bare; its comment stays with the item in the container.
-        container = table if isinstance(table, Container) else table.value
-        entry: Any = container.item(name)
-        if comment := entry.trivia.comment.lstrip("# "):
-            reasons[prefix + name] = comment
-        yield prefix + name, value
 
 
 def with_overrides(plan: Plan, overrides: Mapping[str, Any], *, where: object) -> Plan:
@@ -392,4 +357,4 @@ def to_values(plan: Plan) -> dict[str, Any]:
 
 def from_values(values: Mapping[str, Any], *, where: object) -> Plan:
     """The inverse of `to_values`. Raises UsageError that names the key at fault."""
-    return _checked(values, {}, where)
+    return checked_plan(values, {}, where)

@@ -1,0 +1,36 @@
+"""Options that several commands have, and the plan values that they stand for."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="A plan value, as in training.epochs=20.")
+]
+Task = Annotated[str | None, typer.Option(help="What to learn; see `unetseg list tasks`.")]
+Ignore = Annotated[
+    int | None, typer.Option(help="A label value that means 'not known' and is left out.")
+]
+Encoder = Annotated[
+    str | None, typer.Option(help="The contracting path; see `unetseg list encoders`.")
+]
+Skip = Annotated[str | None, typer.Option(help="The long skips; see `unetseg list skips`.")]
+Weights = Annotated[
+    str | None, typer.Option(help="Where the encoder begins: imagenet, medicalnet, or a file.")
+]
+Init = Annotated[Path | None, typer.Option(help="A run whose model the training begins with.")]
+Data = Annotated[Path, typer.Argument(help="A folder of images and masks, or a CSV file.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without the cases that fail.")]
+
+
+def overrides(settings: list[str] | None, **named: Any) -> dict[str, Any]:
+    """Values by dotted key from `--set` and from options; `a__b` stands for a.b."""
+    from unetseg.config import parse_settings
+
+    values = parse_settings(tuple(settings or ()))
+    for key, value in named.items():
+        if value is not None:
+            values[key.replace("__", ".")] = value
+    return values
