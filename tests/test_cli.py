@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from unetseg import cli
+from unetseg import cli, registry
+from unetseg.catalogue import read_catalogue
 from unetseg.cli import app
+from unetseg.registry import ENCODERS, FORMATS, SKIPS, TASKS
 from unetseg.training import train
 
 # Waiting for a process that hangs must end before the person's patience.
@@ -163,11 +167,88 @@ def test_debug_shows_where_it_came_from(
     assert "Traceback" in err
 
 
-def test_list_as_json_is_an_object_per_line() -> None:
-    shown = CliRunner().invoke(app, ["list", "encoders", "--json"])
-    rows = [json.loads(line) for line in shown.output.splitlines()]
-    assert "plain" in [row["name"] for row in rows]
-    assert all(set(row) == {"name", "object"} for row in rows)
+# --- list ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a third-party package would declare, without installing one."""
+    entry = EntryPoint("mine", "my_package:build", "unetseg.encoders")
+    monkeypatch.setattr(
+        registry, "entry_points", lambda *, group: [entry] if group == entry.group else []
+    )
+
+
+def listed(*words: str) -> str:
+    shown = CliRunner().invoke(app, ["list", *words], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    return shown.output
+
+
+def cells(table: str) -> dict[str, list[str]]:
+    """The rows of a table by their first cell."""
+    rows = ([cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines())
+    return {row[0]: row[1:] for row in rows if row}
+
+
+@pytest.mark.parametrize("kind", ["encoders", "skips", "tasks", "formats"])
+def test_list_as_json_is_an_object_per_line(kind: str) -> None:
+    rows = [json.loads(line) for line in listed(kind, "--json").splitlines()]
+    names = {"encoders": ENCODERS, "skips": SKIPS, "tasks": TASKS, "formats": FORMATS}[kind]
+    assert [row["name"] for row in rows] == list(names)
+    assert [row["object"] for row in rows] == [entry.value for entry in names.values()]
+    figures = {"encoders": {"weights", "2d", "3d"}, "skips": {"2d", "3d"}}.get(kind, set())
+    assert all(set(row) == {"name", "object"} | figures for row in rows)
+
+
+def test_the_json_of_an_encoder_holds_all_that_the_table_holds() -> None:
+    rows = {row["name"]: row for row in map(json.loads, listed("encoders", "--json").splitlines())}
+    for name, entry in read_catalogue().encoders.items():
+        assert rows[name]["weights"] == list(entry.weights)
+        for axes, patch in ((2, [1, 256, 256]), (3, [1, 64, 64, 64])):
+            expected = {"patch": patch, **asdict(entry.figures[axes])}
+            assert rows[name][f"{axes}d"] == expected
+    assert rows["plain"]["2d"] != rows["plain"]["3d"] != rows["dense"]["3d"]
+
+
+@pytest.mark.parametrize("kind", ["encoders", "skips"])
+def test_list_shows_what_each_costs(kind: str) -> None:
+    table = listed(kind)
+    assert "2-D 1 x 256 x 256, 3-D 1 x 64 x 64 x 64" in table
+    rows = cells(table)
+    known = getattr(read_catalogue(), kind)
+    assert list(rows) == list(known)
+    for name, entry in known.items():
+        expected = []
+        for axes in (2, 3):
+            of = entry.figures[axes]
+            expected += [f"{of.parameters / 1e6:.1f}", f"{of.flops / 1e9:.1f}"]
+            expected.append(f"{of.memory_bytes / 1e6:.0f}")
+        assert rows[name][:6] == expected
+        if kind == "encoders":
+            assert rows[name][6:] == [", ".join(entry.weights) or "-"]
+    assert len({tuple(row) for row in rows.values()}) > 1
+
+
+def test_the_table_fits_eighty_columns() -> None:
+    shown = CliRunner().invoke(app, ["list", "encoders"], env={"COLUMNS": "80"}).output
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    assert set(ENCODERS) < set(cells(shown)) | {""}
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_others_have_installed_is_listed_without_figures() -> None:
+    assert cells(listed("encoders"))["mine"] == ["-"] * 7
+    rows = map(json.loads, listed("encoders", "--json").splitlines())
+    unknown = {"weights": None, "2d": None, "3d": None}
+    assert {"name": "mine", "object": "my_package:build"} | unknown in list(rows)
+    assert "mine" not in cells(listed("skips"))
+
+
+def test_tasks_and_formats_are_bare_names() -> None:
+    assert listed("tasks").split() == list(TASKS)
+    assert listed("formats").split() == list(FORMATS)
 
 
 # --- one model, several commands -----------------------------------------------------------------

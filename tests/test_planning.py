@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetseg.config import describe
+from unetseg.config.toml import describe
 from unetseg.errors import UsageError
 from unetseg.planning import make
 from unetseg.planning.fingerprint import Fingerprint, Intensity
-from unetseg.planning.network import levels, patch_size, rounded_up
+from unetseg.planning.patches import levels, patch_size, rounded_up
 from unetseg.records import Label, Machine
 
 LARGE = Machine("cuda:0", 80 * 10**9, 16, has_bfloat16=True)

@@ -19,6 +19,14 @@ def run(code):
     )
 
 
+def command(*words):
+    """Code that runs a command in its process."""
+    return (
+        f"import sys; sys.argv = {['unetseg', *words]}\nfrom unetseg.cli import app\n"
+        "try:\n    app()\nexcept SystemExit as end:\n    assert not end.code"
+    )
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -26,10 +34,11 @@ def run(code):
         "import unetseg.registry as r; print([list(x) for x in (r.ENCODERS, r.SKIPS, r.TASKS)])",
         "import unetseg.formats; print(unetseg.formats.suffixes())",
         "import unetseg.planning",
-        "import sys; sys.argv = ['unetseg', '--help']\nfrom unetseg.cli import app\n"
-        "try:\n    app()\nexcept SystemExit as end:\n    assert not end.code",
+        command("--help"),
+        command("list", "encoders"),
+        command("list", "skips", "--json"),
     ],
-    ids=["package", "listing", "formats", "planning", "help"],
+    ids=["package", "listing", "formats", "planning", "help", "encoders", "skips"],
 )
 def test_torch_and_monai_are_not_loaded_for(code):
     done = run(code + "\nimport sys\nassert not {'torch', 'monai'} & sys.modules.keys()")

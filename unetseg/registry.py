@@ -57,12 +57,31 @@ class Registry(Mapping[str, EntryPoint]):
 ENCODERS = Registry(
     "encoder",
     "unetseg.encoders",
-    {"plain": "unetseg.nets.plain:PlainEncoder"},
+    {
+        "plain": "unetseg.nets.plain:PlainEncoder",
+        "highway": "unetseg.nets.highway:HighwayEncoder",
+        "residual": "unetseg.nets.residual:ResidualEncoder",
+        "dense": "unetseg.nets.dense:DenseEncoder",
+        **{
+            f"resnet{depth}": f"unetseg.nets.residual:resnet{depth}"
+            for depth in (18, 20, 32, 34, 44, 50, 56, 101, 110, 152)
+        },
+        **{
+            f"densenet{depth}": f"unetseg.nets.dense:densenet{depth}"
+            for depth in (121, 161, 169, 201, 264)
+        },
+    },
 )
 SKIPS = Registry(
     "skip",
     "unetseg.skips",
-    {"concat": "unetseg.nets.skips:Concat"},
+    {
+        "concat": "unetseg.nets.skips:Concat",
+        "add": "unetseg.nets.skips:Add",
+        "gated": "unetseg.nets.skips:Gated",
+        "attention": "unetseg.nets.skips:Attention",
+        "none": "unetseg.nets.skips:NoSkip",
+    },
 )
 TASKS = Registry(
     "task",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from unetseg.config import NetworkPlan
@@ -12,9 +13,25 @@ _CONVOLUTION: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
+_MAX_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_MEAN_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
-# The slope of nnU-Net's leaky ReLU; small enough that He's initialisation stays right.
+# The slope of nnU-Net's leaky ReLU; small enough that He's initialisation is right for all.
 SLOPE = 0.01
+
+
+def _drawn(make: Callable[..., nn.Module], *shape: Any, bias: bool) -> nn.Module:
+    """A convolution with He's initialisation, drawn once: torch's own would be thrown away.
+
+    Source: He et al. 2015, arXiv:1502.01852.
+    """
+    layer: Any = make(*shape, bias=bias, device="meta")
+    layer.to_empty(device=torch.get_default_device())
+    nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer  # type: ignore[no-any-return]  # typed as Any since modules have no `weight`
 
 
 def convolution(
@@ -26,7 +43,8 @@ def convolution(
     bias: bool = False,
 ) -> nn.Module:
     """A convolution that keeps the size at stride 1; `len(kernel)` spatial axes."""
-    return _CONVOLUTION[len(kernel)](
+    return _drawn(
+        _CONVOLUTION[len(kernel)],
         in_channels,
         out_channels,
         tuple(kernel),
@@ -36,11 +54,34 @@ def convolution(
     )
 
 
+def pointwise(
+    in_channels: int,
+    out_channels: int,
+    dimensions: int,
+    stride: Sequence[int] | None = None,
+    *,
+    bias: bool = False,
+) -> nn.Module:
+    """A convolution that sees one voxel at a time."""
+    return convolution(in_channels, out_channels, (1,) * dimensions, stride, bias=bias)
+
+
 def upsampling(in_channels: int, out_channels: int, stride: Sequence[int]) -> nn.Module:
     """A transposed convolution with kernel = stride: no overlaps, no checkerboard."""
-    return _TRANSPOSED[len(stride)](
-        in_channels, out_channels, tuple(stride), tuple(stride), bias=True
-    )
+    make, step = _TRANSPOSED[len(stride)], tuple(stride)
+    return _drawn(make, in_channels, out_channels, step, step, bias=True)
+
+
+def max_pool(stride: Sequence[int]) -> nn.Module:
+    """The largest of three voxels along every axis that is halved."""
+    kernel = tuple(3 if step > 1 else 1 for step in stride)
+    padding = tuple(size // 2 for size in kernel)
+    return _MAX_POOL[len(stride)](kernel, tuple(stride), padding)
+
+
+def mean_pool(stride: Sequence[int]) -> nn.Module:
+    """The mean of the voxels that become one."""
+    return _MEAN_POOL[len(stride)](tuple(stride), tuple(stride))
 
 
 def normalisation(kind: str, channels: int, dimensions: int) -> nn.Module:
@@ -53,8 +94,25 @@ def normalisation(kind: str, channels: int, dimensions: int) -> nn.Module:
     return _INSTANCE[dimensions](channels, affine=True)
 
 
+def activation(kind: str) -> nn.Module:
+    """relu, leaky_relu, elu or silu."""
+    if kind == "leaky_relu":
+        return nn.LeakyReLU(SLOPE, inplace=True)
+    makers: dict[str, Callable[..., nn.Module]] = {
+        "relu": nn.ReLU,
+        "elu": nn.ELU,
+        "silu": nn.SiLU,
+    }
+    return makers[kind](inplace=True)
+
+
+def dropout(share: float, dimensions: int) -> nn.Module:
+    """Whole channels set to zero in training; nothing at all for share 0."""
+    return _DROPOUT[dimensions](share) if share else nn.Identity()
+
+
 class ConvBlock(nn.Sequential):
-    """`repeats` times convolution, normalisation, leaky ReLU; the first one may stride.
+    """`repeats` times convolution, normalisation, activation; the first one may stride.
 
     No bias before a normalisation, which would remove it again.
     """
@@ -79,18 +137,30 @@ class ConvBlock(nn.Sequential):
                     stride if index == 0 else None,
                 ),
                 normalisation(network.norm, out_channels, len(kernel)),
-                nn.LeakyReLU(SLOPE, inplace=True),
+                activation(network.activation),
             ]
+        if network.dropout:
+            layers.append(dropout(network.dropout, len(kernel)))
         super().__init__(*layers)
 
 
-def initialise(module: nn.Module) -> None:
-    """He's initialisation for every convolution. Source: He et al. 2015, arXiv:1502.01852."""
-    for layer in module.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
-            nn.init.kaiming_normal_(layer.weight, a=SLOPE)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+class StochasticDepth(nn.Module):
+    """In training a sample's branch is left out with probability `share`, the others scaled up.
+
+    Source: Huang et al. 2016, arXiv:1603.09382.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or not self.share:
+            return branch
+        kept = 1 - self.share
+        shape = (len(branch), *(1,) * (branch.ndim - 1))
+        # In the branch's own precision: a factor in another one would widen the whole map.
+        return branch * branch.new_empty(shape).bernoulli_(kept) / kept
 
 
 def cumulative(strides: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

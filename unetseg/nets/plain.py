@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from unetseg.config import NetworkPlan
 from unetseg.nets.layers import ConvBlock, cumulative
+from unetseg.nets.stages import blocks_per_level
 
 
 class PlainEncoder(nn.Module):
@@ -20,7 +21,7 @@ class PlainEncoder(nn.Module):
                 inputs,
                 network.features,
                 network.kernels,
-                network.blocks,
+                blocks_per_level(network),
                 network.strides,
                 strict=True,
             )

@@ -1,11 +1,10 @@
 """The U-Net: any encoder, a decoder, and a long skip at every level."""
 
-import torch
 from torch import Tensor, nn
 
 from unetseg.config import NetworkPlan
 from unetseg.nets import Encoder
-from unetseg.nets.layers import ConvBlock, convolution, crop_to, initialise, upsampling
+from unetseg.nets.layers import ConvBlock, convolution, crop_to, upsampling
 from unetseg.registry import ENCODERS, SKIPS
 
 
@@ -45,7 +44,7 @@ class UNet(nn.Module):
                     width,
                     network.kernels[level],
                     network,
-                    repeats=network.blocks[level],
+                    repeats=network.decoder_blocks,
                 )
             )
         supervised = range(max(1, len(self.blocks) - 1) if network.deep_supervision else 1)
@@ -54,7 +53,19 @@ class UNet(nn.Module):
         self.heads = nn.ModuleList(
             convolution(widths[level], outputs, one, bias=True) for level in supervised
         )
-        initialise(self)
+
+    def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """The encoder's learned values, and all others."""
+        named = list(self.named_parameters())
+        encoder = [p for name, p in named if name.startswith("encoder.")]
+        return encoder, [p for name, p in named if not name.startswith("encoder.")]
+
+    def freeze_encoder(self, *, frozen: bool) -> None:
+        """Keep the encoder, its running statistics too, as it is; or let it learn again."""
+        encoder = self.get_submodule("encoder")
+        encoder.requires_grad_(not frozen)
+        if frozen:
+            encoder.eval()
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, C, *S) -> [(B, K, *S)], in training followed by the coarser supervised levels."""
@@ -82,8 +93,3 @@ class UNet(nn.Module):
 def parameters(network: nn.Module) -> int:
     """The number of learned values."""
     return sum(p.numel() for p in network.parameters())
-
-
-def is_finite(network: nn.Module) -> bool:
-    """Whether every learned value is a number."""
-    return all(bool(torch.isfinite(p).all()) for p in network.parameters())

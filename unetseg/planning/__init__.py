@@ -1,7 +1,6 @@
 """From the fingerprint of the data and the machine to the plan: a pure function."""
 
-from collections.abc import Mapping, Sequence
-from math import prod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from unetseg.config import Plan, check_values, make_plan
 from unetseg.errors import UsageError
 from unetseg.planning.choices import Choices
 from unetseg.planning.fingerprint import Fingerprint
-from unetseg.planning.network import levels, patch_size, rounded_up
+from unetseg.planning.network import take_network
 from unetseg.planning.recipe import take_recipe
 from unetseg.records import Machine
 from unetseg.registry import ENCODERS, SKIPS, TASKS
@@ -20,16 +19,18 @@ def make(
     fingerprint: Fingerprint,
     machine: Machine,
     overrides: Mapping[str, Any] | None = None,
+    reasons: Mapping[str, str] | None = None,
 ) -> Plan:
     """The plan for these data on this machine.
 
     overrides : values by dotted key; what depends on them follows them
+    reasons : why an override is what it is, by key; "set by you" for those without one
 
     Raises UsageError if an override does not fit the data or the other values.
     """
-    choices = Choices(_checked(overrides or {}, fingerprint.dimensions))
+    choices = Choices(_checked(overrides or {}, fingerprint.dimensions), reasons)
     spacing, shape = _data(choices, fingerprint)
-    _patch_and_network(choices, fingerprint, machine, spacing, shape)
+    take_network(choices, fingerprint, machine, spacing, shape)
     take_recipe(choices, fingerprint, machine)
     choices.take("decode.overlap", 0.5, "half a window: every voxel is seen near a centre")
     choices.take("decode.mirror", value=False, reason="true averages mirrored passes, slower")
@@ -162,82 +163,3 @@ def _classes(choices: Choices, found: Fingerprint) -> None:
         tuple(names.get(v, "background" if v == 0 else f"label {v}") for v in taken),
         "from dataset.json" if names and not merge else "nobody named them; rename them here",
     )
-
-
-def _patch_and_network(
-    choices: Choices,
-    found: Fingerprint,
-    machine: Machine,
-    spacing: Sequence[float],
-    shape: Sequence[int],
-) -> None:
-    axes = found.dimensions
-    on_gpu = machine.kind == "cuda"
-    precision = str(
-        choices.take(
-            "training.precision",
-            "float16" if on_gpu else machine_precision(machine),
-            "half the memory traffic" if on_gpu else "what this processor computes fastest",
-        )
-    )
-    first, widest = (32, 320 if axes == 3 else 512) if on_gpu else (16, 256)
-    budget = _batch_voxels(axes, machine, first, precision)
-    most_voxels = {(2, True): 512**2, (3, True): 128**3, (2, False): 256**2, (3, False): 64**3}
-    voxels = most_voxels[axes, on_gpu]
-    if on_gpu:
-        # At least two patches have to fit into its memory.
-        voxels = min(voxels, int(budget / 2))
-    start = patch_size(shape, spacing, voxels)
-    most = int(choices.overrides.get("network.levels", (6 if axes == 3 else 7) if on_gpu else 5))
-    fixed = choices.overrides.get("patch.size")
-    strides, kernels = levels(fixed or start, spacing, most)
-    count = choices.take("network.levels", len(strides), "halved while 8 voxels are left")
-    if count != len(strides) and "network.strides" not in choices.overrides:
-        raise UsageError(
-            "too many levels for the patch",
-            where="network.levels",
-            expected=f"at most {len(strides)} for patch {tuple(fixed or start)}",
-            got=count,
-            hint="raise patch.size too",
-        )
-    strides = choices.take("network.strides", strides, "coarse axes are halved later")
-    kernels = choices.take("network.kernels", kernels, "1 along an axis of much longer voxels")
-    size = choices.take(
-        "patch.size",
-        rounded_up(start, strides),
-        f"median scan {tuple(shape)}, at most {voxels} voxels on this device",
-    )
-    features = choices.take(
-        "network.features",
-        tuple(min(first * 2**level, widest) for level in range(count)),
-        "doubled per level" if on_gpu else "doubled per level; narrow, for a processor",
-    )
-    choices.take("network.blocks", (2,) * count, "two convolutions per level")
-    choices.take("network.encoder", "plain", "stacked convolutions")
-    choices.take("network.skip", "concat", "the U-Net's long skip")
-    choices.take("network.norm", "instance", "independent of the batch")
-    choices.take(
-        "network.deep_supervision",
-        on_gpu and count > 2,
-        "coarser levels are taught too" if on_gpu else "costs more steps than it is worth here",
-    )
-    budget = _batch_voxels(axes, machine, features[0], precision)
-    patch = prod(size)
-    seen = sum(prod(s) for s in found.shapes)
-    by_data = max(2, int(0.2 * seen / patch))
-    batch = max(2, min(round(budget / patch), 64, by_data))
-    choices.take("patch.batch", batch, "fills the device's memory or time budget")
-
-
-def machine_precision(machine: Machine) -> str:
-    """bfloat16 where the machine's matrix units compute it natively, else float32."""
-    return "bfloat16" if machine.has_bfloat16 else "float32"
-
-
-def _batch_voxels(axes: int, machine: Machine, features: int, precision: str) -> float:
-    if machine.kind != "cuda":
-        # A step of about half a second on two cores: many small steps beat few large ones.
-        return 360_000 if axes == 3 else 524_288
-    # Kept activations: about 24 maps of the finest level's width, coarser levels included.
-    per_voxel = 24 * features * (4 if precision == "float32" else 2)
-    return 0.6 * machine.memory_bytes / per_voxel

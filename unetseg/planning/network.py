@@ -1,65 +1,144 @@
-"""Patch, levels, strides and kernels from shape, spacing and a budget of voxels."""
+"""The network that fits the data, the machine, and the encoder that was asked for."""
 
 from collections.abc import Sequence
-from math import ceil, prod
+from math import prod
 
-# An axis is halved while at least this many voxels remain, so that the coarsest level has context.
-_SMALLEST_EDGE = 4
-# Axes whose voxels are more than twice as long as the finest wait until the others caught up.
-_ANISOTROPY = 2.0
+from unetseg.errors import UsageError
+from unetseg.planning.architectures import Architecture, architecture
+from unetseg.planning.choices import Choices
+from unetseg.planning.fingerprint import Fingerprint
+from unetseg.planning.patches import levels, patch_size, rounded_up
+from unetseg.records import Machine
+
+# The encoder for whoever asks for weights and names none.
+_FOR_WEIGHTS = {
+    "imagenet": ("resnet34", "has weights of this family"),
+    "medicalnet": ("resnet18", "has weights of this family"),
+}
 
 
-def patch_size(shape: Sequence[int], spacing: Sequence[float], voxels: int) -> tuple[int, ...]:
-    """The box of about `voxels` voxels that covers equal lengths per axis, inside `shape`.
+def take_network(
+    choices: Choices,
+    found: Fingerprint,
+    machine: Machine,
+    spacing: Sequence[float],
+    shape: Sequence[int],
+) -> None:
+    """Choose the sections patch and network, and the precision.
 
-    shape : median shape on the plan's grid
-    spacing : edge lengths on the plan's grid, any unit
+    spacing, shape : of the median scan on the plan's grid
     """
-    size = [1.0] * len(shape)
-    free = set(range(len(shape)))
-    # An axis that reaches the scan's edge hands what it does not need to the others.
-    while free:
-        fixed = prod(size[axis] for axis in range(len(shape)) if axis not in free)
-        edge = (voxels / fixed * prod(spacing[axis] for axis in free)) ** (1 / len(free))
-        full = {axis for axis in free if edge / spacing[axis] >= shape[axis]}
-        if not full:
-            for axis in free:
-                size[axis] = max(1.0, edge / spacing[axis])
-            break
-        for axis in full:
-            size[axis] = float(shape[axis])
-        free -= full
-    return tuple(ceil(n) for n in size)
+    axes = found.dimensions
+    on_gpu = machine.kind == "cuda"
+    weights = choices.take("training.weights", None)
+    usual, why = _FOR_WEIGHTS.get(weights, ("plain", "stacked convolutions"))
+    encoder = choices.take("network.encoder", usual, why)
+    facts = architecture(encoder)
+    precision = str(
+        choices.take(
+            "training.precision",
+            "float16" if on_gpu else machine_precision(machine),
+            "half the memory traffic" if on_gpu else "what this processor computes fastest",
+        )
+    )
+    first, widest = (32, 320 if axes == 3 else 512) if on_gpu else (16, 256)
+    budget = _batch_voxels(axes, machine, first, precision)
+    most_voxels = {(2, True): 512**2, (3, True): 128**3, (2, False): 256**2, (3, False): 64**3}
+    voxels = most_voxels[axes, on_gpu]
+    if on_gpu:
+        # At least two patches have to fit into its memory.
+        voxels = min(voxels, int(budget / 2))
+    start = patch_size(shape, spacing, voxels)
+    depth = (6 if axes == 3 else 7) if on_gpu else 5
+    if facts.is_original:
+        # As deep as the original, on every device: its last stages were made for coarse maps.
+        depth = facts.levels or depth
+    most = int(choices.overrides.get("network.levels", min(depth, facts.levels or depth)))
+    fixed = choices.overrides.get("patch.size")
+    strides, kernels = levels(fixed or start, spacing, most)
+    count = choices.take("network.levels", len(strides), "halved while 8 voxels are left")
+    if count != len(strides) and "network.strides" not in choices.overrides:
+        raise UsageError(
+            "too many levels for the patch",
+            where="network.levels",
+            expected=f"at most {len(strides)} for patch {tuple(fixed or start)}",
+            got=count,
+            hint="raise patch.size too",
+        )
+    strides = choices.take("network.strides", strides, "coarse axes are halved later")
+    if weights and axes == 3:
+        kernels, why = ((3,) * axes,) * count, "as the published weights have them"
+    else:
+        why = "1 along an axis of much longer voxels"
+    choices.take("network.kernels", kernels, why)
+    size = choices.take(
+        "patch.size",
+        rounded_up(start, strides),
+        f"median scan {tuple(shape)}, at most {voxels} voxels on this device",
+    )
+    features = choices.take(
+        "network.features",
+        tuple(min(first * 2**level, widest) for level in range(count)),
+        "doubled per level" if on_gpu else "doubled per level; narrow, for a processor",
+    )
+    _take_layers(choices, encoder, facts, count, weights)
+    choices.take(
+        "network.deep_supervision",
+        on_gpu and count > 2,
+        "coarser levels are taught too" if on_gpu else "costs more steps than it is worth here",
+    )
+    budget = _batch_voxels(axes, machine, features[0], precision)
+    patch = prod(size)
+    seen = sum(prod(s) for s in found.shapes)
+    by_data = max(2, int(0.2 * seen / patch))
+    batch = max(2, min(round(budget / patch), 64, by_data))
+    choices.take("patch.batch", batch, "fills the device's memory or time budget")
 
 
-def levels(
-    size: Sequence[int], spacing: Sequence[float], most: int
-) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
-    """Strides and kernels per level, finest first, for a patch of `size` voxels.
+def _take_layers(
+    choices: Choices, encoder: str, facts: Architecture, levels: int, weights: str | None
+) -> None:
+    """What the levels are made of."""
+    why = "layers per level" if facts.blocks else f"{encoder} has its own"
+    choices.take("network.blocks", (facts.blocks,) * levels if facts.blocks else (), why)
+    choices.take("network.decoder_blocks", 2, "convolutions per level of the decoder")
+    choices.take("network.skip", "concat", "the U-Net's long skip")
+    residual = "" if facts.block else "of residual encoders only: "
+    choices.take(
+        "network.block",
+        facts.block or "basic",
+        f"{residual}two 3 x 3 convolutions, or a bottleneck",
+    )
+    choices.take("network.preactivation", value=False, reason=f"{residual}activation after the sum")
+    shortcut, why = "projection", "a 1 x 1 convolution where the size changes"
+    if facts.block == "basic" and facts.is_original and weights == "medicalnet":
+        shortcut, why = "padding", "zero channels, as the published weights have it"
+    choices.take("network.shortcut", shortcut, f"{residual}{why}")
+    dense = "" if encoder == "dense" else "of the dense encoder only: "
+    choices.take("network.growth", 16, f"{dense}maps that each layer adds")
+    highway = "" if encoder == "highway" else "of the highway encoder only: "
+    choices.take("network.gate_bias", -2.0, f"{highway}at first the input is carried on")
+    choices.take("network.dropout", 0.0, "random changes of the images suffice")
+    choices.take("network.stochastic_depth", 0.0, f"{residual}for very deep ones")
+    choices.take(
+        "network.recompute", value=False, reason="true: dense encoders need less memory, more time"
+    )
+    if weights:
+        choices.take("network.norm", "batch", "as the published weights have it")
+    else:
+        choices.take("network.norm", "instance", "independent of the batch")
+    choices.take("network.activation", facts.activation, "as in the papers")
 
-    Each level halves the axes that are long enough and about as fine as the finest of those; a
-    kernel looks along an axis only once its voxels are within twice that edge.
-    """
-    edges, left = list(spacing), list(size)
-    strides, kernels = [(1,) * len(left)], []
-    finest = min(edges)
-    while True:
-        # Nobody waits for an axis that is too short to become coarser.
-        long = [e for e, n in zip(edges, left, strict=True) if n >= 2 * _SMALLEST_EDGE]
-        finest = min(long, default=finest)
-        kernels.append(tuple(3 if edge <= _ANISOTROPY * finest else 1 for edge in edges))
-        halved = [
-            left[axis] >= 2 * _SMALLEST_EDGE and edges[axis] < _ANISOTROPY * finest * 0.999
-            for axis in range(len(left))
-        ]
-        if len(strides) == most or not any(halved):
-            return tuple(strides), tuple(kernels)
-        strides.append(tuple(2 if half else 1 for half in halved))
-        left = [ceil(n / 2) if half else n for n, half in zip(left, halved, strict=True)]
-        edges = [edge * 2 if half else edge for edge, half in zip(edges, halved, strict=True)]
+
+def machine_precision(machine: Machine) -> str:
+    """bfloat16 where the machine's matrix units compute it natively, else float32."""
+    return "bfloat16" if machine.has_bfloat16 else "float32"
 
 
-def rounded_up(size: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """The next size that every level divides without a rest."""
-    total = [prod(stride[axis] for stride in strides) for axis in range(len(size))]
-    return tuple(ceil(n / t) * t for n, t in zip(size, total, strict=True))
+def _batch_voxels(axes: int, machine: Machine, features: int, precision: str) -> float:
+    if machine.kind != "cuda":
+        # A step of about half a second on two cores: many small steps beat few large ones.
+        return 360_000 if axes == 3 else 524_288
+    # Kept activations: about 24 maps of the finest level's width, coarser levels included.
+    per_voxel = 24 * features * (4 if precision == "float32" else 2)
+    return 0.6 * machine.memory_bytes / per_voxel

@@ -21,6 +21,13 @@ def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
     take("training.epochs", 200 if on_gpu else 60, "the whole schedule fits into them")
     take("training.steps_per_epoch", 250 if on_gpu else 50, "a row in history.csv after each")
     take("training.learning_rate", 2e-3, "AdamW, annealed to zero at the end")
+    if choices.values.get("training.weights"):
+        why = "what it has learned elsewhere is changed with care"
+        take("training.encoder_rate", 0.1, why)
+        take("training.frozen_share", 0.05, "until the decoder knows what to do with it")
+    else:
+        take("training.encoder_rate", 1.0, "encoder and decoder learn at the same rate")
+        take("training.frozen_share", 0.0, "the encoder learns from the first step on")
     take("training.weight_decay", 1e-2, "AdamW's usual value")
     take("training.warmup_steps", 20, "the first steps are small, the moments are not known yet")
     take("training.gradient_clip", 12.0, "only a runaway step is shortened")
@@ -29,6 +36,7 @@ def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
     take("training.dice_weight", 1.0, "overlap of the classes, whatever their size")
     take("training.cross_entropy_weight", 1.0, "every voxel's answer")
     take("training.validation_cases", 12, "after an epoch; all of them at the end")
+    take("training.snapshots", 0, "weights set aside on the way, for studies")
     volumes = found.unit == "mm" and found.dimensions == 3
     _take_mirroring(choices, found, volumes=volumes)
     augment = "training.augment"
