@@ -42,18 +42,22 @@ def command_lines(text: str) -> Iterator[str]:
 def problems(line: str) -> list[str]:
     """What in a command line does not exist."""
     words = shlex.split(line, comments=True)[1:]
-    group: Any = typer.main.get_command(app)
-    flags = {name for param in group.params for name in param.opts} | {"--help", "-h"}
-    while words and words[0].startswith("-"):
-        flag = words.pop(0)
-        if flag not in flags:
-            return [f"no such option: {flag}"]
-    if not words:
-        return []
-    name, *rest = words
-    if name not in group.commands:
-        return [f"no such command: {name}"]
-    command = group.commands[name]
+    command: Any = typer.main.get_command(app)
+    path: list[str] = []
+    while hasattr(command, "commands"):
+        flags = {name for param in command.params for name in param.opts} | {"--help", "-h"}
+        of = f" of {' '.join(path)}" if path else ""
+        while words and words[0].startswith("-"):
+            flag = words.pop(0)
+            if flag not in flags:
+                return [f"no such option{of}: {flag}"]
+        if not words:
+            return []
+        if words[0] not in command.commands:
+            return [f"no such command{of}: {words[0]}"]
+        command = command.commands[words[0]]
+        path.append(words.pop(0))
+    name, rest = " ".join(path), words
     options = {opt: p for p in command.params for opt in (*p.opts, *p.secondary_opts)}
     found = []
     values = 0
@@ -112,7 +116,13 @@ def test_python_blocks_compile_and_import_what_exists() -> None:
         ("unetseg train --help", []),
         ("unetseg --version", []),
         ("unetseg train data --set=-x", []),
+        ("unetseg weights list --json", []),
+        ("unetseg weights fetch imagenet/resnet34", []),
+        ("unetseg weights --help", []),
         ("unetseg learn data", ["no such command: learn"]),
+        ("unetseg weights get x", ["no such command of weights: get"]),
+        ("unetseg weights --json list", ["no such option of weights: --json"]),
+        ("unetseg weights fetch x --force", ["no such option of weights fetch: --force"]),
         ("unetseg --quiet train data", ["no such option: --quiet"]),
         ("unetseg train data --epoch 3", ["no such option of train: --epoch"]),
         ("unetseg predict x -q -o out", ["no such option of predict: -q"]),

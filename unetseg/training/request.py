@@ -6,14 +6,16 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from unetseg.config import Plan, read_plan, with_overrides
+from unetseg.config import Plan, with_overrides
+from unetseg.config.toml import read_plan
 from unetseg.dataset import find_cases
 from unetseg.dataset.folds import choose
 from unetseg.devices import find_device, measure
 from unetseg.errors import DataError, UsageError
 from unetseg.planning import make
-from unetseg.planning.fingerprint import Inspection, inspect
-from unetseg.records import Finding, Listener, Note, ignore_event
+from unetseg.planning.fingerprint import Fingerprint, Inspection, inspect
+from unetseg.records import Finding, Listener, Machine, Note, ignore_event
+from unetseg.training.start import check_named, check_start, located, network_of
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,14 @@ def plan_for(
 
     existing : a plan.toml in the run folder is what counts, with the overrides on top
     """
+    overrides = located(request.overrides)
+    begun = existing and is_begun(request.run)
+    if not begun:
+        # A name that is mistyped is said before the data are read.
+        check_named(overrides.get("training.weights"), overrides.get("training.init"))
     dataset = find_cases(request.data)
     listener(Note(f"read as {dataset.layout}: {dataset.reason}"))
     machine = measure(find_device(request.device))
-    overrides = dict(request.overrides)
     found = inspect(
         dataset,
         ignore_value=overrides.get("data.ignore_value"),
@@ -59,12 +65,33 @@ def plan_for(
         plan = with_overrides(read_plan(path), overrides, where=path)
     else:
         try:
-            plan = make(found.fingerprint, machine, overrides)
+            plan = _made(found.fingerprint, machine, overrides)
         except UsageError:
             # What is wrong with the data may be why no plan suits them.
             refuse_errors(found)
             raise
+    if not begun:
+        check_start(plan)
     return plan, _with_division(found, plan)
+
+
+def is_begun(run: Path) -> bool:
+    """Whether the run has a state to go on from: where it began no longer matters then."""
+    return (run / "resume" / "state.safetensors").is_file()
+
+
+def _made(found: Fingerprint, machine: Machine, overrides: Mapping[str, Any]) -> Plan:
+    """A new plan; its network is that of the run it begins with, if it begins with one."""
+    followed, dimensions = network_of(overrides.get("training.init"))
+    if dimensions not in (None, found.dimensions):
+        raise UsageError(
+            "the run to begin with has another number of axes than these scans",
+            where=overrides["training.init"],
+            expected=f"{found.dimensions}-D",
+            got=f"{dimensions}-D",
+        )
+    reasons = {key: "as in the run it begins with" for key in followed if key not in overrides}
+    return make(found, machine, followed | dict(overrides), reasons)
 
 
 def _with_division(found: Inspection, plan: Plan) -> Inspection:
