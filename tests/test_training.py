@@ -67,6 +67,7 @@ def test_a_run_folder_explains_itself(whole: Path) -> None:
     names = {path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file()}
     assert names == {
         "plan.toml",
+        "run.json",
         "folds.json",
         "history.csv",
         "validation.csv",
@@ -217,7 +218,7 @@ def test_a_begun_run_keeps_its_plan(
 def test_a_plan_edited_before_the_training_counts(data: Path, tmp_path: Path) -> None:
     first = request(data, tmp_path / "run")
     plan, _ = plan_for(first)
-    from unetseg.config import write_plan
+    from unetseg.config.toml import write_plan
 
     write_plan(plan, tmp_path / "run" / "plan.toml")
     text = (tmp_path / "run" / "plan.toml").read_text().replace("[4, 8]", "[6, 8]")

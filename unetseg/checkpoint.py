@@ -41,11 +41,16 @@ def build(plan: Plan) -> UNet:
     return UNet(len(plan.data.channels), make_task(plan).outputs, plan.network)
 
 
+def write_weights(path: Path, network: UNet) -> None:
+    """Write the network's tensors by name, atomically."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
+
+
 def save(folder: Path, network: UNet, plan: Plan, facts: dict[str, Any]) -> None:
     """Write a model folder: the weights first, so that a description never stands alone."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
+    write_weights(folder / WEIGHTS, network)
     description = {
         "schema": SCHEMA,
         "unetseg": __version__,
@@ -89,6 +94,12 @@ def load_plan(path: Path) -> Plan:
     """The plan of a run or model folder, without its weights. Raises ModelError as `load` does."""
     folder = _model_folder(path)
     return _plan(_description(folder), folder)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a run or model folder says of its training. Raises ModelError as `load` does."""
+    facts: dict[str, Any] = _description(_model_folder(path))["facts"]
+    return facts
 
 
 def _plan(description: dict[str, Any], folder: Path) -> Plan:
@@ -158,6 +169,6 @@ def newest_run(runs: Path) -> Path:
 
 def _is_finished(folder: Path) -> bool:
     try:
-        return bool(_description(folder)["facts"].get("finished"))
+        return bool(read_facts(folder).get("finished"))
     except ModelError:
         return False

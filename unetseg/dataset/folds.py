@@ -13,6 +13,8 @@ from unetseg.errors import DataError, UsageError
 from unetseg.files import write_text
 from unetseg.records import Case
 
+FOLDS = "folds.json"
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -88,6 +90,17 @@ def choose(cases: Sequence[Case], fold: int, folds: int, seed: int) -> Division:
     else:
         why = f"only {len(made)} folds, not {folds}, for so few cases"
     return replace(division, reason=f"{division.reason}; {why}")
+
+
+def divide(run: Path, cases: Sequence[Case], fold: int, folds: int, seed: int) -> Division:
+    """The cases of a fold as the run folder has them, or as they are chosen if it has none yet.
+
+    Raises as `read_folds` and `pick`, or as `choose` does.
+    """
+    path = run / FOLDS
+    if path.is_file():
+        return pick(cases, read_folds(path, cases), fold)
+    return choose(cases, fold, folds, seed)
 
 
 def pick(cases: Sequence[Case], folds: Sequence[Fold], fold: int) -> Division:

@@ -13,8 +13,9 @@ import torch
 from platformdirs import user_cache_path
 
 from unetseg import augment, checkpoint
-from unetseg.config import Plan, write_plan
-from unetseg.dataset.folds import choose, make_folds, pick, read_folds, write_folds
+from unetseg.config import Plan
+from unetseg.config.toml import write_plan
+from unetseg.dataset.folds import FOLDS, divide, make_folds, write_folds
 from unetseg.devices import autocast, find_device, measure, memory_errors, usable_precision
 from unetseg.errors import DataError, ModelError
 from unetseg.nets.unet import parameters
@@ -34,8 +35,11 @@ from unetseg.tasks import make_task
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.training.batches import Ahead, Batches
 from unetseg.training.history import append_history, write_validation
-from unetseg.training.request import Request, plan_for, refuse_errors
+from unetseg.training.request import Request, is_begun, plan_for, refuse_errors
+from unetseg.training.run_file import write_run_file
 from unetseg.training.schedule import Clock, learning_rate
+from unetseg.training.snapshots import Snapshots
+from unetseg.training.start import begin
 from unetseg.training.state import State
 from unetseg.training.validation import Validation, validate
 
@@ -43,7 +47,6 @@ from unetseg.training.validation import Validation, validate
 _SAVE_SECONDS = 120
 # Validations between epochs take at most this share of the time so far.
 _VALIDATION_SHARE = 0.06
-_FOLDS = "folds.json"
 
 
 @dataclass(frozen=True)
@@ -106,17 +109,24 @@ class _Training:
         self.log_path = self.run / "log.txt"
         self.train_cases, self.val_cases = self._split(found.cases)
         torch.manual_seed(plan.training.seed)
-        self.state = State.fresh(checkpoint.build(plan), plan, self.device)
+        network = checkpoint.build(plan)
+        # A training that goes on needs neither the file nor the network it once began with.
+        start = None if is_begun(self.run) else begin(network, plan, listener)
+        self.state = State.fresh(network, plan, self.device)
         self.resumed = self.state.restore(self.run / "resume", plan)
         # Only now, so that a training that cannot begin leaves no folder behind.
         write_plan(plan, self.run / "plan.toml")
-        if not (self.run / _FOLDS).is_file():
+        write_run_file(self.run, request.data)
+        if not (self.run / FOLDS).is_file():
             folds = make_folds(found.cases, plan.training.folds, plan.training.seed)
-            write_folds(self.run / _FOLDS, folds)
+            write_folds(self.run / FOLDS, folds)
+        if start is not None:
+            start.write(self.run / "weights.json")
+            self.say(start.summary())
         self.clock = Clock(plan.training, request.started, self.state.seconds)
+        self.snapshots = Snapshots(self.run, plan.training.snapshots)
         self.validation_seconds = 0.0
         self.seconds_per_case: float | None = None
-        self.last: Validation | None = None
 
     def say(self, text: str) -> None:
         self.event(Note(text))
@@ -128,11 +138,8 @@ class _Training:
         self.show(event)
 
     def _split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-        training, path = self.plan.training, self.run / _FOLDS
-        if path.is_file():
-            division = pick(cases, read_folds(path, cases), training.fold)
-        else:
-            division = choose(cases, training.fold, training.folds, training.seed)
+        training = self.plan.training
+        division = divide(self.run, cases, training.fold, training.folds, training.seed)
         self.division = division.reason
         return list(division.train), list(division.val)
 
@@ -173,12 +180,13 @@ class _Training:
         losses = torch.zeros((), device=self.device)
         counted, epoch_start, paused = 0, perf_counter(), 0.0
         with Ahead(batches, state.step) as ahead:
-            while self.clock.position(state.step) < 1:
+            while (position := self.clock.position(state.step)) < 1:
+                self.snapshots.take(position, self._kept())
                 if self.should_stop():
                     _mean_loss(losses, counted, state.step)
                     return False
                 images, labels = ahead.next()
-                rate = learning_rate(training, self.clock.position(state.step), state.step)
+                rate = learning_rate(training, position, state.step)
                 losses += self._step(images, labels, rate, spacing)
                 counted += 1
                 now = perf_counter()
@@ -229,8 +237,13 @@ class _Training:
         labels = labels.to(self.device, non_blocking=True)
         images, labels = augment.apply(images, labels, drawn)
         for group in state.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         state.network.train()
+        if training.frozen_share:
+            position = self.clock.position(state.step)
+            state.network.freeze_encoder(frozen=position < training.frozen_share)
+        # Dropout follows from the step too, so that a resumed training repeats it.
+        torch.manual_seed(seed)
         state.optimiser.zero_grad(set_to_none=True)
         with autocast(self.device, self.precision):
             outputs = state.network(images)
@@ -331,6 +344,8 @@ class _Training:
         last = self._validate(self.val_cases)
         facts = self._facts(last, finished=finished)
         checkpoint.save(self.run / "last", self._kept(), self.plan, facts)
+        if finished:
+            self.snapshots.take(1.0, self._kept())
         chosen, kept = last, self._kept()
         if not math.isnan(self.state.best) and (self.run / "model").is_dir():
             best = checkpoint.load(self.run)

@@ -39,8 +39,12 @@ class State:
     def fresh(cls, network: UNet, plan: Plan, device: torch.device) -> "State":
         network = network.to(device)
         average = deepcopy(network).requires_grad_(requires_grad=False)
+        encoder, others = network.parameter_groups()
         optimiser = torch.optim.AdamW(
-            network.parameters(),
+            [
+                {"params": encoder, "factor": plan.training.encoder_rate},
+                {"params": others, "factor": 1.0},
+            ],
             lr=plan.training.learning_rate,
             weight_decay=plan.training.weight_decay,
             fused=device.type == "cuda",

@@ -8,22 +8,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
+from unetseg.colours import COLOURS
 from unetseg.dataset.loading import load_scan
 from unetseg.files import replacing
 from unetseg.formats import read_mask
 from unetseg.records import Case, Mask, Scan
 
-# Okabe and Ito's colours, which people with any colour vision tell apart; blue and black are too
-# dark on dark scans and come last.
-COLOURS = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (213, 94, 0),
-    (204, 121, 167),
-    (0, 114, 178),
-)
 # Small slices are enlarged so that a person sees them, and the outline stays one pixel wide.
 _SMALLEST_EDGE = 384
 _GAP = 6
