@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import typer.main
-from cubes import TINY, cube, request, write_cubes
+from cubes import TINY, cube, request, write_cubes, write_squares
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -484,3 +484,46 @@ def test_the_cube_is_what_the_tests_take_it_for() -> None:
     image, labels = cube((16, 18, 20), 0)
     assert labels.sum() == 7**3
     assert image[labels == 1].mean() - image[labels == 0].mean() == pytest.approx(100, abs=5)
+
+
+# --- study ---------------------------------------------------------------------------------------
+
+
+def test_a_study_ends_with_its_sentences_and_its_page(tmp_path: Path) -> None:
+    data = write_squares(tmp_path / "data", 6)
+    words = ["study", "degradation", str(data), "-o", str(tmp_path / "out"), "--depths", "8,14"]
+    words += ["--encoders", "plain", "--seeds", "1", "--steps", "2", "--device", "cpu"]
+    words += ["--set", "patch.size=[16,16]", "--set", "network.features=[4,4,4]"]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0, shown.output
+    *_, sentence, page = shown.stdout.splitlines()
+    assert sentence.startswith("plain: ")
+    assert Path(page).is_file()
+    runs = [str(tmp_path / "out" / "runs" / f"plain-{depth}-seed0") for depth in (8, 14)]
+    drawn = ["study", "landscape", *runs, "-o", str(tmp_path / "land"), "--grid", "5"]
+    shown = CliRunner().invoke(app, [*drawn, "--samples", "2", "--device", "cpu"])
+    assert shown.exit_code == 0, shown.output
+    assert (tmp_path / "land" / "figures" / "contours.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["degradation", "x", "--depths", "deep"], "--depths: not whole numbers .*such as 20,56"),
+        (["degradation", "x", "--depths", "21"], "--depths: not a depth of this family"),
+        (["skips", "x", "--skips", "add"], "--skips: nothing to compare"),
+        (["landscape", "x", "--grid", "6"], "--grid: not a grid with a middle"),
+    ],
+)
+def test_a_study_that_cannot_be_made_is_a_usage_error(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended, _, err = here(["study", *words], monkeypatch, capsys)
+    assert ended == 2
+    assert re.search(message, err)
+    assert list(tmp_path.iterdir()) == []

@@ -487,3 +487,45 @@ def test_a_small_card_gets_a_smaller_patch():
     # rounded up to whole strides.
     assert small.patch.batch == 2
     assert prod(small.patch.size) * 24 * 32 * 2 * 2 < 2 * 10**9
+
+
+# --- other encoders ---
+
+
+def test_an_original_is_as_deep_as_it_is_on_every_device():
+    for machine in (LARGE, CPU):
+        network = make(CELLS, machine, {"network.encoder": "resnet34"}).network
+        assert network.levels == 6
+        assert network.blocks == ()
+        assert network.activation == "relu"
+    assert make(CELLS, CPU, {"network.encoder": "resnet56"}).network.levels == 3
+    assert make(CELLS, CPU).network.levels == 5
+
+
+def test_what_costs_more_comes_in_smaller_batches():
+    many = replace(CELLS, shapes=CELLS.shapes * 50, spacings=CELLS.spacings * 50)
+    small_card = Machine("cuda:0", 10**10, 8)
+    for machine in (small_card, CPU):
+        plain, dense = (
+            make(many, machine, {"network.encoder": name}).patch.batch
+            for name in ("plain", "densenet161")
+        )
+        assert dense < plain
+    assert make(CELLS, CPU, {"network.encoder": "residual"}).patch.batch == (
+        make(CELLS, CPU).patch.batch
+    )
+
+
+def test_weights_bring_the_normalisation_that_they_were_made_with():
+    plan = make(CELLS, LARGE, {"network.encoder": "resnet34", "training.weights": "imagenet"})
+    assert plan.network.norm == "batch"
+    assert (plan.training.encoder_rate, plan.training.frozen_share) == (0.1, 0.05)
+    volume = {"network.encoder": "resnet18", "training.weights": "medicalnet"}
+    network = make(CT, LARGE, volume).network
+    assert network.shortcut == "padding"
+    assert set(network.kernels) == {(3, 3, 3)}
+    bare = make(CT, LARGE, {"network.encoder": "resnet18"})
+    assert bare.network.norm == "instance"
+    assert bare.network.shortcut == "projection"
+    assert (3, 3, 1) in bare.network.kernels
+    assert (bare.training.encoder_rate, bare.training.frozen_share) == (1.0, 0.0)

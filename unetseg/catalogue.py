@@ -10,6 +10,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+# Four numbers in single precision: the value, its gradient, and the two moments of AdamW.
+BYTES_PER_PARAMETER = 16
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -26,6 +29,11 @@ class Figures:
     encoder_parameters: int
     flops: int
     memory_bytes: int
+
+    @property
+    def activation_bytes(self) -> int:
+        """What the forward pass keeps for the backward pass."""
+        return self.memory_bytes - BYTES_PER_PARAMETER * self.parameters
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Published weights of encoders: where they are, how they are known, and how they get here.
 
-The SHA-256 sums were gathered from several public sources that agree; this table was written
-without a connection, so none of them has been compared with the servers' files. A wrong one
-cannot do harm: the file is refused.
+The SHA-256 sums were gathered from public sources, two or more that agree for most of them; this
+table was written without a connection, so none has been compared with the servers' files. A wrong
+one cannot do harm: the file is refused.
 """
 
 from collections.abc import Callable

@@ -14,6 +14,7 @@ import torch
 
 import unetseg
 from unetseg.config import NetworkPlan
+from unetseg.downloads import PUBLISHED
 from unetseg.nets.cost import cost
 from unetseg.nets.unet import UNet, parameters
 from unetseg.planning.architectures import architecture
@@ -24,14 +25,6 @@ PATCHES = {2: (256, 256), 3: (64, 64, 64)}
 # At the sixth level a patch of 64 voxels has 2 left per axis, below which no statistics are.
 LEVELS = 6
 FIRST, WIDEST = 32, {2: 512, 3: 320}
-# torchvision's for ImageNet, and MedicalNet's; those of densenet264 were never published.
-WEIGHTS = {
-    "imagenet": (
-        *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
-        *(f"densenet{depth}" for depth in (121, 161, 169, 201)),
-    ),
-    "medicalnet": tuple(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
-}
 
 
 def plan(encoder, skip, axes):
@@ -70,7 +63,7 @@ def entry(encoder, skip):
 
 
 def encoder_entry(encoder):
-    weights = [name for name, encoders in WEIGHTS.items() if encoder in encoders]
+    weights = [each.family.name for each in PUBLISHED if each.encoder == encoder]
     return {**entry(encoder, "concat"), "weights": weights}
 
 

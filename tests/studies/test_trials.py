@@ -164,6 +164,9 @@ def test_the_sentence_says_what_the_numbers_say():
     assert "learns worse" in conclusions(worse)[0]
     better = [done("residual", 20, 0.5), done("residual", 56, 0.4)]
     assert "learns better" in conclusions(better)[0]
+    as_well = [done("residual", 20, 0.5), done("residual", 20, 0.4, 1)]
+    as_well += [done("residual", 56, 0.45), done("residual", 56, 0.42, 1)]
+    assert "learns no worse" in conclusions(as_well)[0]
     mixed = [*worse[:2], done("plain", 56, 0.35), done("plain", 56, 0.6, 1)]
     assert "nothing is shown" in conclusions(mixed)[0]
     assert len(conclusions(worse + better)) == 2

@@ -9,10 +9,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from unetseg.catalogue import BYTES_PER_PARAMETER
 from unetseg.nets.unet import parameters
-
-# Four numbers in single precision: the value, its gradient, and the two moments of AdamW.
-_BYTES_PER_PARAMETER = 16
 
 
 @dataclass(frozen=True)
@@ -61,4 +59,4 @@ def cost(network: nn.Module, in_channels: int, size: Sequence[int]) -> Cost:
         kept_bytes = sum(storage.nbytes() for storage in kept - known)
         del outputs
     count = parameters(network)
-    return Cost(count, counter.get_total_flops(), kept_bytes + _BYTES_PER_PARAMETER * count)
+    return Cost(count, counter.get_total_flops(), kept_bytes + BYTES_PER_PARAMETER * count)

@@ -113,6 +113,8 @@ def _sentence(encoder: str, shallow: tuple[int, Range], deep: tuple[int, Range])
         return f"{encoder}: the deeper network learns worse ({numbers}): degradation."
     if loss.is_above(other):
         return f"{encoder}: the deeper network learns better ({numbers}): no degradation."
+    if other.mean <= loss.mean:
+        return f"{encoder}: the deeper network learns no worse ({numbers}; the ranges overlap)."
     return f"{encoder}: the ranges over the seeds overlap ({numbers}): nothing is shown."
 
 

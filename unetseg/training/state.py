@@ -47,7 +47,7 @@ class State:
             ],
             lr=plan.training.learning_rate,
             weight_decay=plan.training.weight_decay,
-            fused=device.type == "cuda",
+            fused=device.type in ("cpu", "cuda"),
         )
         half = plan.training.precision == "float16" and device.type == "cuda"
         return cls(network, average, optimiser, torch.amp.GradScaler(device.type, enabled=half))
