@@ -300,7 +300,7 @@ def test_a_whole_net_gets_its_third_axis(resnet):
     stack = image.unsqueeze(2).expand(1, 1, 64, 32, 32)
     for encoder in (flat, deep):
         encoder.eval()
-        encoder.stem = torch.nn.Identity()
+        encoder.stem.block = torch.nn.Identity()
     with torch.no_grad():
         level, deeper = flat(image)[1], deep(stack)[1]
     middle = deeper.shape[2] // 2

@@ -16,17 +16,16 @@ from torch.utils.checkpoint import checkpoint
 
 from unetseg.config import NetworkPlan
 from unetseg.nets.layers import (
-    ConvBlock,
     activation,
     convolution,
     cumulative,
     dropout,
-    max_pool,
     mean_pool,
     normalisation,
     pointwise,
 )
 from unetseg.nets.stages import Place, blocks_per_level, places
+from unetseg.nets.stem import Stem, pooling, wide_kernel
 
 # A layer's 1 x 1 convolution narrows what it sees to this many times the maps that it adds.
 _BOTTLENECK = 4
@@ -192,9 +191,8 @@ class DenseEncoder(_Blocks):
 class ImageNetDenseNet(_Blocks):
     """torchvision's DenseNet without its head, in 2-D and 3-D, under a light stem.
 
-    Level 0 is a convolution of its own at full resolution, level 1 the original's first
-    convolution, and from level 2 on come its four blocks. Without long skips nobody would see
-    the stem, and there is none.
+    Level 0 is the stem, level 1 the original's first convolution, and from level 2 on come its
+    four blocks.
 
     blocks : dense layers of the four blocks
     growth, first : maps that a layer adds, and those of the first convolution
@@ -212,36 +210,24 @@ class ImageNetDenseNet(_Blocks):
         super().__init__()
         axes = len(network.strides[0])
         place, *rest = places(network, 1 + len(blocks), first_level=1)
-        self.has_level_zero = place.level > 0
-        with_stem = self.has_level_zero and network.skip != "none"
-        self.stem: nn.Module = (
-            ConvBlock(in_channels, network.features[0], network.kernels[0], network, repeats=1)
-            if with_stem
-            else nn.Identity()
-        )
-        wide = [7 if size > 1 else 1 for size in place.kernel]
-        pooled = rest[0].stride
-        self.has_level_one = place.ends
+        self.stem = Stem(in_channels, network, place)
+        self.is_level_one = place.ends
         self.features = nn.Sequential()
-        self.features.add_module("conv0", convolution(in_channels, first, wide, place.stride))
+        first_convolution = convolution(in_channels, first, wide_kernel(place), place.stride)
+        self.features.add_module("conv0", first_convolution)
         self.features.add_module("norm0", normalisation(network.norm, first, axes))
         self.features.add_module("relu0", activation(network.activation))
-        pool = max_pool(pooled) if set(pooled) != {1} else nn.Identity()
-        self.features.add_module("pool0", pool)
+        self.features.add_module("pool0", pooling(rest[0]))
         self._add_blocks(first, growth, blocks, rest, network)
-        level_zero = (network.features[0] if with_stem else in_channels,)
-        self.channels = (
-            *(level_zero if self.has_level_zero else ()),
-            *((first,) if self.has_level_one else ()),
-            *self._block_channels,
-        )
+        level_one = (first,) if self.is_level_one else ()
+        self.channels = (*self.stem.channels, *level_one, *self._block_channels)
         self.strides = cumulative(network.strides)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        levels = [self.stem(x)] if self.has_level_zero else []
+        levels: list[Tensor] = self.stem(x)
         parts = dict(self.features.named_children())
         x = parts["relu0"](parts["norm0"](parts["conv0"](x)))
-        if self.has_level_one:
+        if self.is_level_one:
             levels.append(x)
         return [*levels, *self._run_blocks(parts["pool0"](x))]
 

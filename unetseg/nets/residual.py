@@ -15,17 +15,16 @@ from torch.nn import functional
 
 from unetseg.config import NetworkPlan
 from unetseg.nets.layers import (
-    ConvBlock,
     StochasticDepth,
     activation,
     convolution,
     cumulative,
     dropout,
-    max_pool,
     normalisation,
     pointwise,
 )
 from unetseg.nets.stages import Place, blocks_per_level, places
+from unetseg.nets.stem import Stem, pooling, wide_kernel
 
 _EXPANSION = {"basic": 1, "bottleneck": 4}
 _IMAGENET_WIDTHS = (64, 128, 256, 512)
@@ -156,12 +155,11 @@ class _Stages(nn.Module):
         ):
             stage = nn.Sequential()
             for index in range(repeats):
-                still = Place(place.level, (1,) * len(place.stride), place.kernel, place.ends)
                 stage.append(
                     ResidualBlock(
                         before,
                         width,
-                        place if index == 0 else still,
+                        place if index == 0 else place.still(),
                         network,
                         # The deeper, the more dispensable.
                         drop=network.stochastic_depth * done / total,
@@ -231,47 +229,32 @@ class ResidualEncoder(_Stages):
 class ImageNetResNet(_Stages):
     """torchvision's ResNet without its head, in 2-D and 3-D, under a light stem.
 
-    The original halves the image twice before its first block. Level 0 is a convolution of its
-    own at full resolution, level 1 the original's first convolution, and from level 2 on come
-    its four stages. Without long skips nobody would see the stem, and there is none.
+    Level 0 is the stem, level 1 the original's first convolution, and from level 2 on come its
+    four stages.
 
     blocks : residual blocks of the four stages
     """
 
     def __init__(self, in_channels: int, network: NetworkPlan, *, blocks: tuple[int, ...]) -> None:
         super().__init__()
-        axes = len(network.strides[0])
+        axes, width = len(network.strides[0]), _IMAGENET_WIDTHS[0]
         first, *rest = places(network, 1 + len(blocks), first_level=1)
-        self.has_level_zero = first.level > 0
-        with_stem = self.has_level_zero and network.skip != "none"
-        self.stem: nn.Module = (
-            ConvBlock(in_channels, network.features[0], network.kernels[0], network, repeats=1)
-            if with_stem
-            else nn.Identity()
-        )
-        width = _IMAGENET_WIDTHS[0]
-        wide = [7 if size > 1 else 1 for size in first.kernel]
-        self.conv1 = convolution(in_channels, width, wide, first.stride)
+        self.stem = Stem(in_channels, network, first)
+        self.conv1 = convolution(in_channels, width, wide_kernel(first), first.stride)
         self.bn1 = normalisation(network.norm, width, axes)
         self.activation = activation(network.activation)
-        self.has_level_one = first.ends
-        # The stride of the first stage is the pooling's.
-        pooled = rest[0].stride
-        self.maxpool = max_pool(pooled) if set(pooled) != {1} else nn.Identity()
-        rest[0] = Place(rest[0].level, (1,) * axes, rest[0].kernel, rest[0].ends)
+        self.is_level_one = first.ends
+        self.maxpool = pooling(rest[0])
+        rest[0] = rest[0].still()
         self._add_stages(width, _IMAGENET_WIDTHS, blocks, rest, network)
-        level_zero = (network.features[0] if with_stem else in_channels,)
-        self.channels = (
-            *(level_zero if self.has_level_zero else ()),
-            *((width,) if self.has_level_one else ()),
-            *self._level_channels(),
-        )
+        level_one = (width,) if self.is_level_one else ()
+        self.channels = (*self.stem.channels, *level_one, *self._level_channels())
         self.strides = cumulative(network.strides)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        levels = [self.stem(x)] if self.has_level_zero else []
+        levels: list[Tensor] = self.stem(x)
         x = self.activation(self.bn1(self.conv1(x)))
-        if self.has_level_one:
+        if self.is_level_one:
             levels.append(x)
         return [*levels, *self._run_stages(self.maxpool(x))]
 

@@ -1,6 +1,6 @@
 """How the stages of an encoder fall on the levels of a plan."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unetseg.config import NetworkPlan
 from unetseg.errors import UsageError
@@ -21,6 +21,10 @@ class Place:
     stride: tuple[int, ...]
     kernel: tuple[int, ...]
     ends: bool
+
+    def still(self) -> "Place":
+        """The same without a stride."""
+        return replace(self, stride=(1,) * len(self.stride))
 
 
 def blocks_per_level(network: NetworkPlan) -> tuple[int, ...]:
