@@ -238,8 +238,8 @@ def test_the_first_kernel_alone_takes_other_channels(resnet):
 @pytest.mark.parametrize(
     ("encoder", "names"),
     [
-        ("resnet18", {"stem.0.weight", "conv1.weight"}),
-        ("densenet121", {"stem.0.weight", "features.conv0.weight"}),
+        ("resnet18", {"stem.block.0.weight", "conv1.weight"}),
+        ("densenet121", {"stem.block.0.weight", "features.conv0.weight"}),
         ("residual", {"conv1.weight"}),
         ("dense", {"features.conv0.weight"}),
         ("plain", {"stages.0.0.weight"}),
