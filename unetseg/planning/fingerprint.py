@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,11 @@ class Inspection:
     fingerprint: Fingerprint
     cases: tuple[Case, ...]
     findings: tuple[Finding, ...]
+
+    def voxels(self, *, least: int) -> dict[str, int]:
+        """Of every case, by its name; `least` for smaller ones, which cost as much as a window."""
+        sizes = zip(self.cases, self.fingerprint.shapes, strict=True)
+        return {case.name: max(least, prod(shape)) for case, shape in sizes}
 
 
 def is_turned(scan: Scan) -> bool:

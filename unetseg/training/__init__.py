@@ -126,7 +126,8 @@ class _Training:
         self.clock = Clock(plan.training, request.started, self.state.seconds)
         self.snapshots = Snapshots(self.run, plan.training.snapshots)
         self.validation_seconds = 0.0
-        self.seconds_per_case: float | None = None
+        self.voxels = found.voxels(least=math.prod(plan.patch.size))
+        self.seconds_per_voxel: float | None = None
 
     def say(self, text: str) -> None:
         self.event(Note(text))
@@ -267,19 +268,25 @@ class _Training:
         result = validate(segmenter, cases, self.event)
         seconds = perf_counter() - begun
         self.validation_seconds += seconds
-        self.seconds_per_case = seconds / len(cases)
+        self.seconds_per_voxel = seconds / self._voxels(cases)
         # Half as much again for a slow case among those not seen yet, and the writing.
-        self.clock.reserve = 1.0 + 1.3 * self.seconds_per_case * len(self.val_cases)
+        whole = self.seconds_per_voxel * self._voxels(self.val_cases)
+        self.clock.reserve = 1.0 + 1.3 * whole
         return result
+
+    def _voxels(self, cases: Sequence[Case]) -> int:
+        """What a validation of these cases amounts to: large images take longer."""
+        return sum(self.voxels[case.name] for case in cases)
 
     def _epoch(self, loss: float, rate: float, speed: float, waiting: float) -> None:
         """Validate on a spread of cases if that costs little, keep the best, write the row."""
         some = min(self.plan.training.validation_cases, len(self.val_cases))
         picked = np.linspace(0, len(self.val_cases) - 1, some).round().astype(int)
-        cost = (self.seconds_per_case or 0.0) * some
+        chosen = [self.val_cases[i] for i in picked]
+        cost = (self.seconds_per_voxel or 0.0) * self._voxels(chosen)
         validation = None
         if self.validation_seconds + cost <= max(1.0, _VALIDATION_SHARE * self.clock.elapsed):
-            validation = self._validate([self.val_cases[i] for i in picked])
+            validation = self._validate(chosen)
         self._write_row(loss, rate, speed, waiting, validation)
         if validation is not None:
             self._save()
