@@ -1,4 +1,4 @@
-"""The README's blocks: every command line names what exists, every piece of Python compiles."""
+"""The blocks of README and docs: every command line names what exists, Python compiles."""
 
 import re
 import shlex
@@ -14,7 +14,9 @@ import typer.main
 
 from unetseg.cli import app
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 FENCE = re.compile(
     r"^(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=fence)", re.M | re.S
 )
@@ -89,9 +91,14 @@ def python_of_readme() -> list[str]:
 def test_there_is_a_readme_with_commands() -> None:
     assert README.is_file()
     assert lines_of_readme(), "no shell block of the README calls unetseg"
+    assert len(lines_of_pages()) > len(lines_of_readme())
 
 
-@pytest.mark.parametrize("line", lines_of_readme())
+def lines_of_pages() -> list[str]:
+    return [line for page in PAGES for line in command_lines(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("line", lines_of_pages())
 def test_every_command_line_names_what_exists(line: str) -> None:
     assert problems(line) == []
 
