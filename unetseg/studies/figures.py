@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from unetseg.colours import LINES
 from unetseg.files import replacing
@@ -71,6 +71,11 @@ def curves(
                 )
             panel.set_title(title, loc="left")
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            # What is left at the end matters as much as how fast it fell.
+            panel.set_yscale("log")
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            panel.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+            panel.yaxis.set_minor_formatter(NullFormatter())
             panel.grid(axis="y", alpha=0.25)
             panel.legend()
         for panel in axes[-1]:
