@@ -3,7 +3,7 @@
     python benchmarks/studies.py STUDY [--results FILE.json]
 
 STUDY is a folder of `unetseg study degradation` or `skips` that ran without a pause on a machine
-that did nothing else: the time is that from the writing of study.json to that of results.json.
+that did nothing else: the time is that from the writing of study.json to the last training's end.
 Prints a row per kind of training and writes JSON with machine, versions and commit.
 """
 
@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path)
     given = parser.parse_args()
     content = json.loads((given.study / "results.json").read_text())
-    begun, ended = ((given.study / f"{n}.json").stat().st_mtime for n in ("study", "results"))
+    begun = (given.study / "study.json").stat().st_mtime
+    ended = max(path.stat().st_mtime for path in given.study.glob("runs/*/validation.csv"))
     groups: dict[tuple[str, ...], list[dict]] = {}
     for training in content["trainings"]:
         key = tuple(training[factor] for factor in FACTORS if factor in training)

@@ -157,19 +157,27 @@ def test_no_seeds_are_no_study(tmp_path):
         request(tmp_path, seeds=0)
 
 
+def pairs(encoder: str, *losses: tuple[float, float]) -> list[Done]:
+    """Training losses of 20 and 56 layers, a pair per seed."""
+    return [
+        done(encoder, depth, loss, seed)
+        for seed, pair in enumerate(losses)
+        for depth, loss in zip((20, 56), pair, strict=True)
+    ]
+
+
 def test_the_sentence_says_what_the_numbers_say():
-    worse = [done("plain", 20, 0.3), done("plain", 20, 0.4, 1)]
-    worse += [done("plain", 56, 0.5), done("plain", 56, 0.6, 1)]
-    assert conclusions(worse)[0].endswith("degradation.")
-    assert "learns worse" in conclusions(worse)[0]
-    better = [done("residual", 20, 0.5), done("residual", 56, 0.4)]
-    assert "learns better" in conclusions(better)[0]
-    as_well = [done("residual", 20, 0.5), done("residual", 20, 0.4, 1)]
-    as_well += [done("residual", 56, 0.45), done("residual", 56, 0.42, 1)]
-    assert "learns no worse" in conclusions(as_well)[0]
-    mixed = [*worse[:2], done("plain", 56, 0.35), done("plain", 56, 0.6, 1)]
-    assert "nothing is shown" in conclusions(mixed)[0]
-    assert len(conclusions(worse + better)) == 2
+    (worse,) = conclusions(pairs("plain", (0.3, 0.35), (0.4, 0.43)))
+    assert worse == (
+        "plain: the training loss of 56 layers minus that of 20 is +0.040, +0.030 to +0.050 over 2"
+        " seeds: the deeper network learns worse, which is degradation."
+    )
+    assert "learns better" in conclusions(pairs("residual", (0.5, 0.4), (0.4, 0.39)))[0]
+    assert "learns no worse" in conclusions(pairs("residual", (0.5, 0.4), (0.4, 0.41)))[0]
+    assert "nothing is shown" in conclusions(pairs("dense", (0.5, 0.6), (0.4, 0.39)))[0]
+    assert "with one seed" in conclusions(pairs("plain", (0.3, 0.4)))[0]
+    both = conclusions(pairs("plain", (0.3, 0.4)) + pairs("residual", (0.3, 0.2)))
+    assert [sentence.partition(":")[0] for sentence in both] == ["plain", "residual"]
 
 
 # --- long skips ---

@@ -5,7 +5,7 @@ normalisation, so that published weights fit.
 Source: Huang et al. 2017, arXiv:1608.06993.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -57,15 +57,23 @@ class DenseLayer(nn.Module):
         return new
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        if not (self.recompute and torch.is_grad_enabled()):
-            return self._new_maps(*maps)
-        result: Tensor = checkpoint(
-            self._new_maps,
-            *maps,
-            use_reentrant=False,
-            context_fn=lambda: (nullcontext(), _statistics_at_rest(self)),
-        )
-        return result
+        return _twice(self._new_maps, maps, self) if self.recompute else self._new_maps(*maps)
+
+
+def _twice(make: Callable[..., Tensor], maps: Sequence[Tensor], module: nn.Module) -> Tensor:
+    """make(*maps), of which nothing but the maps is kept: the backward pass makes it once more.
+
+    module : whose running statistics the second pass must not move
+    """
+    if not torch.is_grad_enabled():
+        return make(*maps)
+    result: Tensor = checkpoint(
+        make,
+        *maps,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _statistics_at_rest(module)),
+    )
+    return result
 
 
 @contextmanager
@@ -86,7 +94,7 @@ def _statistics_at_rest(module: nn.Module) -> Iterator[None]:
 
 
 class DenseBlock(nn.Module):
-    """`layers` dense layers; returns what came in and all that was made, side by side."""
+    """`layers` dense layers; returns what came in and all that was made, map by map."""
 
     def __init__(
         self, before: int, layers: int, growth: int, place: Place, network: NetworkPlan
@@ -97,11 +105,11 @@ class DenseBlock(nn.Module):
             self.add_module(f"denselayer{number + 1}", layer)
         self.out_channels = before + layers * growth
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> list[Tensor]:
         maps = [x]
         for layer in self.children():
             maps.append(layer(maps))
-        return torch.cat(maps, dim=1)
+        return maps
 
 
 def _joint(before: int, after: int, stride: Sequence[int], network: NetworkPlan) -> nn.Module:
@@ -129,6 +137,7 @@ class _Blocks(nn.Module):
         network: NetworkPlan,
     ) -> None:
         self._ends = [place.ends for place in where]
+        self._recompute = network.recompute
         outputs = []
         for number, (layers, place) in enumerate(zip(blocks, where, strict=True), 1):
             if number > 1:
@@ -151,16 +160,26 @@ class _Blocks(nn.Module):
         parts: dict[str, Any] = dict(self.features.named_children())
         levels, count = [], len(self._ends)
         for number, ends in enumerate(self._ends, 1):
-            x = parts[f"denseblock{number}"](x)
+            maps = parts[f"denseblock{number}"](x)
             if number == count:
-                levels.append(self.last_activation(parts[f"norm{number + 1}"](x)))
+                norm = parts[f"norm{number + 1}"]
+                levels.append(self._together(maps, norm, self.last_activation))
                 break
             joint = parts[f"transition{number}"]
-            x = joint.relu(joint.norm(x))
+            x = self._together(maps, joint.norm, joint.relu)
             if ends:
                 levels.append(x)
             x = joint.pool(joint.conv(x))
         return levels
+
+    def _together(self, maps: Sequence[Tensor], norm: nn.Module, act: nn.Module) -> Tensor:
+        """A block's maps side by side, normalised and activated."""
+
+        def make(*parts: Tensor) -> Tensor:
+            whole: Tensor = act(norm(torch.cat(parts, dim=1)))
+            return whole
+
+        return _twice(make, maps, norm) if self._recompute else make(*maps)
 
 
 class DenseEncoder(_Blocks):

@@ -7,6 +7,7 @@ worse with depth already on the data they learn from, and that residual ones do 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from unetseg.errors import UsageError
@@ -95,27 +96,34 @@ def _grouped(results: Sequence[Done]) -> dict[tuple[str, int], list[Done]]:
 
 
 def conclusions(results: Sequence[Done]) -> tuple[str, ...]:
-    """One sentence per encoder: what the training losses of its depths say, over the seeds."""
+    """One sentence per encoder: what depth does to the training loss.
+
+    Depths are compared seed by seed: with the same seed they saw the same patches in the same
+    order, and some orders are easier than others.
+    """
     groups = _grouped(results)
     sentences = []
     for encoder in dict.fromkeys(name for name, _ in groups):
         depths = sorted(depth for name, depth in groups if name == encoder)
-        losses = [spread([d.loss for d in groups[encoder, depth]]) for depth in depths]
-        for depth, deeper, loss, other in zip(depths, depths[1:], losses, losses[1:], strict=False):
-            sentences.append(_sentence(encoder, (depth, loss), (deeper, other)))
+        for few, many in pairwise(depths):
+            shallow = {d.trial.seed: d.loss for d in groups[encoder, few]}
+            deep = {d.trial.seed: d.loss for d in groups[encoder, many]}
+            gap = spread([deep[seed] - shallow[seed] for seed in shallow])
+            sentences.append(f"{encoder}: {_sentence(few, many, gap)}")
     return tuple(sentences)
 
 
-def _sentence(encoder: str, shallow: tuple[int, Range], deep: tuple[int, Range]) -> str:
-    (few, loss), (many, other) = shallow, deep
-    numbers = f"training loss {loss} with {few} layers, {other} with {many}"
-    if other.is_above(loss):
-        return f"{encoder}: the deeper network learns worse ({numbers}): degradation."
-    if loss.is_above(other):
-        return f"{encoder}: the deeper network learns better ({numbers}): no degradation."
-    if other.mean <= loss.mean:
-        return f"{encoder}: the deeper network learns no worse ({numbers}; the ranges overlap)."
-    return f"{encoder}: the ranges over the seeds overlap ({numbers}): nothing is shown."
+def _sentence(few: int, many: int, gap: Range) -> str:
+    over = f"over {gap.defined} seeds" if gap.defined > 1 else "with one seed"
+    numbers = f"{gap.mean:+.3f}, {gap.low:+.3f} to {gap.high:+.3f} {over}"
+    compared = f"the training loss of {many} layers minus that of {few} is {numbers}"
+    if gap.low > 0:
+        return f"{compared}: the deeper network learns worse, which is degradation."
+    if gap.high < 0:
+        return f"{compared}: the deeper network learns better, no degradation."
+    if gap.mean <= 0:
+        return f"{compared}: the deeper network learns no worse, no degradation."
+    return f"{compared}: nothing is shown."
 
 
 def _write(laboratory: Laboratory, found: Degradation) -> None:
