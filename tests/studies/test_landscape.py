@@ -180,6 +180,7 @@ def test_the_study_s_folder(run, tmp_path):
     found = landscapes(request)
     write(request, found)
     content = json.loads((tmp_path / "results.json").read_text())
+    assert json.loads((tmp_path / "study.json").read_text())["grid"] == 5
     assert content["landscapes"][0]["sharpness"] == found[0].sharpness
     assert (tmp_path / "results.csv").read_text().startswith("run,encoder,skip")
     page = (tmp_path / "index.html").read_text()

@@ -56,6 +56,7 @@ def write(request: LandscapeRequest, found: Sequence[Landscape]) -> None:
         }
         for row, each in zip(rows, found, strict=True)
     ]
+    write_json(request.out / "study.json", asked)
     write_json(request.out / "results.json", {**asked, "landscapes": surfaces})
     write_csv(request.out / "results.csv", rows)
     report = Report("The loss around the model", conclusions(found), sections)
