@@ -35,10 +35,22 @@ def colour(index: int) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def draw(out: Path, name: str, size: tuple[float, float], paint: Callable[[Figure], None]) -> str:
-    """Write OUT/figures/NAME.png and .svg; returns the name."""
+def draw(
+    out: Path,
+    name: str,
+    size: tuple[float, float],
+    paint: Callable[[Figure], None],
+    *,
+    is_fitted: bool = True,
+) -> str:
+    """Write OUT/figures/NAME.png and .svg; returns the name.
+
+    is_fitted : matplotlib arranges what was painted; not every release can do so in 3-D
+    """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size)
+        if is_fitted:
+            figure.set_layout_engine("constrained")
         paint(figure)
         for suffix in ("png", "svg"):
             with replacing(out / "figures" / f"{name}.{suffix}") as temporary:

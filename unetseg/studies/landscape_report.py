@@ -152,7 +152,10 @@ def _surfaces(
             panel.view_init(elev=32, azim=-58)
             panel.tick_params(labelsize=7)
 
-    return draw(request.out, "surfaces", (0.6 + 4.6 * len(found), 4.3), paint)
+        figure.subplots_adjust(left=0.01, right=0.99 - 0.05 / len(found), top=0.93, bottom=0.05)
+
+    size = (0.6 + 4.6 * len(found), 4.3)
+    return draw(request.out, "surfaces", size, paint, is_fitted=False)
 
 
 def _table(found: Sequence[Landscape], request: LandscapeRequest) -> Table:
