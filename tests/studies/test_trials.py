@@ -13,6 +13,7 @@ from unetseg.nets.cost import Cost
 from unetseg.records import Advance, Case, Event, Note, Stage
 from unetseg.studies import degradation, skips, trials
 from unetseg.studies.degradation import conclusions
+from unetseg.studies.skips import Scores, conclusion
 from unetseg.studies.trials import Done, StudyRequest, Trial, chosen_cases
 
 SMALL = {
@@ -199,6 +200,26 @@ def test_the_long_skips_are_compared_case_by_case(tmp_path):
     validated = (found.scores[1].done.run / "validation.csv").read_text().splitlines()[1:]
     dice = [float(line.rsplit(",", 1)[1]) for line in validated]
     assert found.scores[1].values["dice"] == pytest.approx(dice, abs=1e-5)
+
+
+def scored(*dice: tuple[float, ...]) -> list[Scores]:
+    """Scores of one training per seed."""
+    return [Scores(done("plain", 20, 0.3, seed), {"dice": row}) for seed, row in enumerate(dice)]
+
+
+def test_better_means_over_the_cases_and_with_every_seed():
+    base = scored((0.8, 0.7, 0.9), (0.8, 0.7, 0.9))
+    names = ("add", "concat")
+    better = conclusion(names, scored((0.82, 0.71, 0.93), (0.81, 0.72, 0.92)), base)
+    assert better.startswith("add is better than concat (Dice +0.018, 95 % interval +0.015")
+    worse = conclusion(names, scored((0.7, 0.6, 0.8), (0.7, 0.6, 0.8)), base)
+    assert worse.startswith("add is worse than concat")
+    # The mean over the seeds rises in every case, but one seed falls.
+    divided = conclusion(names, scored((0.9, 0.8, 1.0), (0.78, 0.68, 0.88)), base)
+    assert divided.startswith("add is not told apart from concat")
+    assert divided.endswith("-0.020 to +0.100 over 2 seeds).")
+    mixed = conclusion(names, scored((0.9, 0.6, 0.9), (0.9, 0.6, 0.9)), base)
+    assert "not told apart" in mixed
 
 
 def test_networks_of_equal_size(tmp_path):

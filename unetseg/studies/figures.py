@@ -100,19 +100,28 @@ def curves(
 
 
 def differences(
-    out: Path, name: str, gaps: Mapping[str, Mapping[str, Range]], reference: str
+    out: Path,
+    name: str,
+    gaps: Mapping[str, Mapping[str, Range]],
+    compared: tuple[str, Sequence[str]],
 ) -> str:
-    """A panel per metric: each thing's difference from the reference with its interval."""
+    """A panel per metric: each thing's difference from the reference with its interval.
+
+    compared : the reference, and all things in the order of their colours elsewhere
+    """
+    reference, order = compared
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots(1, len(gaps), sharey=True, squeeze=False)[0]
         for panel, (metric, ranges) in zip(axes, gaps.items(), strict=True):
-            for place, gap in enumerate(ranges.values()):
-                panel.plot([gap.low, gap.high], [place, place], color=colour(place), linewidth=2)
-                panel.plot([gap.mean], [place], "o", color=colour(place), markersize=7)
+            for place, (thing, gap) in enumerate(ranges.items()):
+                own = colour(order.index(thing))
+                panel.plot([gap.low, gap.high], [place, place], color=own, linewidth=2)
+                panel.plot([gap.mean], [place], "o", color=own, markersize=7)
             panel.axvline(0, color="0.4", linewidth=1)
             panel.set_yticks(range(len(ranges)), list(ranges))
             panel.set_ylim(len(ranges) - 0.5, -0.5)
+            panel.xaxis.set_major_locator(MaxNLocator(5))
             panel.set_xlabel(f"{metric.replace('_', ' ')} minus {reference}'s")
             panel.grid(axis="x", alpha=0.25)
 

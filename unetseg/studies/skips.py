@@ -177,7 +177,9 @@ def _write(
             for metric in _METRICS
         }
         sentences += [
-            _sentence(encoder, skip, reference, gap) for skip, gap in gaps["dice"].items()
+            f"{encoder}: {conclusion((skip, reference), group, members[reference])}"
+            for skip, group in members.items()
+            if skip != reference
         ]
         lines = {
             encoder: {
@@ -189,7 +191,7 @@ def _write(
         sections += [
             Section(
                 f"{encoder}: difference from {reference}",
-                differences(out, f"differences_{encoder}", gaps, reference),
+                differences(out, f"differences_{encoder}", gaps, (reference, list(members))),
             ),
             Section(
                 f"{encoder}: training loss",
@@ -224,15 +226,27 @@ def _difference(group: Sequence[Scores], reference: Sequence[Scores], metric: st
     return paired_difference(_case_means(group, metric), _case_means(reference, metric))
 
 
-def _sentence(encoder: str, skip: str, reference: str, gap: Range) -> str:
-    numbers = f"Dice {gap.mean:+.3f}, 95 % interval {gap.low:+.3f} to {gap.high:+.3f}"
-    if gap.low > 0:
+def conclusion(names: tuple[str, str], group: Sequence[Scores], reference: Sequence[Scores]) -> str:
+    """What the Dice of a skip says against the reference's: better or worse only where the
+    interval over the cases and every seed by itself agree, since trainings differ as well.
+
+    names : of the skip and of the reference
+    """
+    gap = _difference(group, reference, "dice")
+    seeds = [
+        _difference([one], [other], "dice").mean
+        for one, other in zip(group, reference, strict=True)
+    ]
+    over = f"over {gap.defined} cases"
+    numbers = f"Dice {gap.mean:+.3f}, 95 % interval {gap.low:+.3f} to {gap.high:+.3f} {over}"
+    if gap.low > 0 and min(seeds) > 0:
         said = "is better than"
-    elif gap.high < 0:
+    elif gap.high < 0 and max(seeds) < 0:
         said = "is worse than"
     else:
         said = "is not told apart from"
-    return f"{encoder}: {skip} {said} {reference} ({numbers}, {gap.defined} cases)."
+        numbers += f", {min(seeds):+.3f} to {max(seeds):+.3f} over {len(seeds)} seeds"
+    return f"{names[0]} {said} {names[1]} ({numbers})."
 
 
 def _signed(gap: Range) -> str:
