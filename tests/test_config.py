@@ -173,7 +173,10 @@ def test_the_keys_of_a_plan():
         "decoder_blocks block preactivation shortcut growth gate_bias norm activation dropout"
         " stochastic_depth recompute"
     )
-    training = "minutes weights init encoder_rate frozen_share snapshots"
+    training = (
+        "minutes anneal_share patience passes weights init encoder_rate frozen_share"
+        " validation_every snapshots"
+    )
     optional = {
         "data.merge_labels",
         "data.ignore_value",
@@ -186,6 +189,13 @@ def test_the_keys_of_a_plan():
 
 
 # --- what is wrong is named ---
+
+
+def test_without_a_budget_there_is_a_steady_rate_to_watch_the_score_at():
+    values = {key: value for key, value in VALUES.items() if key != "training.epochs"}
+    assert make_plan(values | {"training.anneal_share": 0.3}, {}).training.epochs is None
+    with pytest.raises(UsageError, match=r"anneal_share must be below 1 without training\.minutes"):
+        make_plan(values, {})
 
 
 @pytest.mark.parametrize(

@@ -382,7 +382,29 @@ def test_what_is_set_says_so():
     assert (plan.training.epochs, plan.training.minutes) == (3, 1.5)
     assert plan.reasons["training.epochs"] == "set by you"
     assert plan.reasons["training.minutes"] == "set by you"
-    assert make(CT, LARGE).reasons["training.epochs"] != "set by you"
+    assert make(CT, LARGE).training.epochs is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "share"),
+    [({}, 0.25), ({"training.epochs": 3}, 1.0), ({"training.minutes": 1.5}, 1.0)],
+)
+def test_without_a_budget_the_rate_is_steady_first(overrides, share):
+    assert make(CT, LARGE, overrides).training.anneal_share == share
+
+
+def test_a_validation_comes_as_often_as_its_cost_allows():
+    """200 small volumes, one window each; and two large ones with many."""
+    small = replace(CT, cases=200, shapes=((40, 40, 40),) * 3, spacings=((1.0,) * 3,) * 3)
+    settings = {"patch.size": (40, 40, 40), "patch.batch": 4, "training.steps_per_epoch": 50}
+    # 12 windows forward are 4 passes of 200: two in a hundred.
+    assert make(small, CPU, settings).training.validation_every == 1
+    large = replace(small, cases=10, shapes=((200, 200, 200),) * 3)
+    # 2 cases of 9 x 9 x 9 windows are 486 passes, and 6 in a hundred of 200 are 12: 40.5.
+    assert make(large, CPU, settings).training.validation_every == 41
+    # At least three in all where the number of epochs is known; the clock decides where it rules.
+    assert make(large, CPU, settings | {"training.epochs": 30}).training.validation_every == 10
+    assert make(large, CPU, settings | {"training.minutes": 3.0}).training.validation_every == 1
 
 
 @pytest.mark.parametrize(
@@ -462,7 +484,7 @@ def test_any_data_get_a_plan_that_holds_together(found, machine):
 @settings(max_examples=20, deadline=None)
 def test_the_same_data_and_machine_give_the_same_plan(found):
     assert make(found, LARGE) == make(found, LARGE)
-    assert make(found, LARGE).training.epochs != make(found, CPU).training.epochs
+    assert make(found, LARGE).training.steps_per_epoch != make(found, CPU).training.steps_per_epoch
 
 
 # --- what a person reads and what a small card holds ---

@@ -1,6 +1,7 @@
 """The learning rate and the clock, against numbers worked out by hand."""
 
 from dataclasses import replace
+from itertools import pairwise
 from time import time
 
 import pytest
@@ -8,7 +9,7 @@ from cubes import request, write_cubes
 
 from unetseg.config import TrainingPlan
 from unetseg.training import plan_for
-from unetseg.training.schedule import Clock, learning_rate
+from unetseg.training.schedule import Clock, Plateau, learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_warm_up_rises_linearly_to_the_full_rate(training: TrainingPlan) -> None
 
 def test_the_position_counts_steps_without_a_time_budget(training: TrainingPlan) -> None:
     clock = Clock(training, started=time() - 10_000)
-    assert clock.total_steps == 100
+    assert not clock.is_open
     assert [clock.position(step) for step in (0, 25, 100, 130)] == [0.0, 0.25, 1.0, 1.0]
     assert clock.seconds_left(60, 4.0) == pytest.approx(10.0)
 
@@ -72,3 +73,69 @@ def test_seconds_left_of_a_time_budget_never_fall_below_zero(training: TrainingP
     timed = replace(training, minutes=1.0)
     assert Clock(timed, started=time() - 45).seconds_left(3, 1.0) == pytest.approx(15, abs=0.5)
     assert Clock(timed, started=time() - 90).seconds_left(3, 1.0) == 0.0
+
+
+# --- a training that knows when it is done ---
+
+
+@pytest.fixture
+def open_end(training: TrainingPlan) -> TrainingPlan:
+    return replace(
+        training, epochs=None, anneal_share=0.25, patience=0.3, validation_every=1, warmup_steps=0
+    )
+
+
+def test_a_steady_rate_then_half_a_cosine(open_end: TrainingPlan) -> None:
+    rates = [learning_rate(open_end, p, 50) for p in (0.0, 0.5, 0.75, 0.875, 1.0)]
+    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.005, 0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("risen_at", "end"),
+    # At least 6 epochs of 25 steps after the rise; later 0.3 of the whole: 700 / 0.7.
+    [(0, 150), (100, 250), (700, 1000), (24_900, 25_000)],
+)
+def test_the_end_of_the_steady_rate(open_end: TrainingPlan, risen_at: int, end: int) -> None:
+    assert Plateau(best=0.5, risen_at=risen_at).end(open_end) == end
+
+
+def test_rare_validations_are_waited_for(open_end: TrainingPlan) -> None:
+    rare = replace(open_end, validation_every=10)
+    assert Plateau(best=0.5, risen_at=100).end(rare) == 100 + 3 * 10 * 25
+
+
+def test_a_score_that_rises_keeps_the_rate_steady(open_end: TrainingPlan) -> None:
+    plateau = Plateau()
+    for epoch in range(1, 41):
+        plateau.look(open_end, 0.01 * epoch, 25 * epoch)
+    assert (plateau.anneal_from, plateau.risen_at) == (None, 1000)
+    # Less than a thousandth is the noise of a few cases; 1000 / 0.7 is in epoch 58.
+    for epoch in range(41, 60):
+        plateau.look(open_end, 0.4005, 25 * epoch)
+    assert plateau.anneal_from == 1450
+    # Whatever comes now, the rate falls.
+    plateau.look(open_end, 0.9, 1500)
+    assert plateau.anneal_from == 1450
+
+
+def test_a_score_that_is_not_defined_has_not_risen(open_end: TrainingPlan) -> None:
+    plateau = Plateau()
+    for epoch in range(1, 8):
+        plateau.look(open_end, float("nan"), 25 * epoch)
+    assert plateau.anneal_from == 150
+
+
+def test_an_open_training_falls_for_a_quarter_of_the_whole(open_end: TrainingPlan) -> None:
+    clock = Clock(open_end, started=time(), plateau=Plateau(0.5, 400, 600))
+    assert clock.is_open
+    # 600 steps at a steady rate, 200 more in which it falls.
+    positions = [clock.position(step) for step in (600, 700, 800, 900)]
+    assert positions == pytest.approx([0.75, 0.875, 1.0, 1.0])
+    assert clock.seconds_left(700, 2.0) == pytest.approx(50)
+
+
+def test_before_the_end_is_known_the_position_stays_below_it(open_end: TrainingPlan) -> None:
+    clock = Clock(open_end, started=time())
+    positions = [clock.position(step) for step in range(0, 1000, 10)]
+    assert positions[0] == 0
+    assert all(a <= b < 0.75 for a, b in pairwise(positions))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from unetseg import checkpoint
 from unetseg.config import IGNORED, Plan
-from unetseg.errors import DataError, ModelError, UsageError
+from unetseg.errors import DataError, DeviceError, ModelError, UsageError
 from unetseg.pipeline.cache import CachedCase
 from unetseg.records import Case, EpochDone, Note, Progress, Stage
 from unetseg.training import Request, plan_for, train
@@ -138,6 +138,7 @@ def test_stopped_and_resumed_is_bit_for_bit_as_if_never_stopped(
 ) -> None:
     first = train(request(data, tmp_path / "run", STEPS), should_stop=stop_after(steps))
     assert not first.finished
+    # A few steps at a falling rate end what is kept, a tenth of those taken: none here.
     assert checkpoint.load(first.run).facts["step"] == steps
     assert not same(weights(first.run), weights(whole))
     second = train(request(data, tmp_path / "run", STEPS))
@@ -149,6 +150,135 @@ def test_stopped_and_resumed_is_bit_for_bit_as_if_never_stopped(
     )
     assert same(state, expected)
     assert "resuming at step" in (second.run / "log.txt").read_text()
+
+
+def told(into: list[str]) -> Callable[[object], None]:
+    """A listener that keeps the sentences."""
+    return lambda event: into.append(event.text) if isinstance(event, Note) else None
+
+
+def test_what_a_stop_adds_is_no_part_of_what_is_gone_on_with(data: Path, tmp_path: Path) -> None:
+    """The rate falls within a few more steps; a later command goes on from before them."""
+    longer = STEPS | {"training.epochs": 20}
+    uninterrupted = train(request(data, tmp_path / "whole", longer)).run
+    notes: list[str] = []
+    first = train(request(data, tmp_path / "run", longer), told(notes), stop_after(25))
+    assert "the learning rate fell to zero in 2 more steps" in notes
+    assert checkpoint.load(first.run).facts["step"] == 27
+    state = load_file(first.run / "resume" / "state.safetensors")
+    assert state["optimiser.0.step"] == 25
+    second = train(request(data, tmp_path / "run", longer))
+    assert same(weights(second.run), weights(uninterrupted))
+    steps = [row["step"] for row in rows(second.run / "history.csv")]
+    assert steps == [row["step"] for row in rows(uninterrupted / "history.csv")]
+
+
+def test_lines_of_steps_that_are_taken_again_are_left_out(data: Path, tmp_path: Path) -> None:
+    run = train(request(data, tmp_path / "run", STEPS), should_stop=stop_after(3)).run
+    history = run / "history.csv"
+    kept = history.read_text()
+    # As if it had been killed after the next epoch, before the state was saved.
+    history.write_text(kept + kept.splitlines()[-1].replace("1,2,", "2,4,", 1) + "\n")
+    assert [row["step"] for row in rows(history)] == ["2", "4"]
+    train(request(data, run, STEPS))
+    assert [row["step"] for row in rows(history)] == ["2", "4", "6"]
+
+
+def test_without_a_budget_it_ends_when_the_score_no_longer_rises(
+    data: Path, tmp_path: Path
+) -> None:
+    settings = {
+        "training.steps_per_epoch": 2,
+        "training.learning_rate": 0.02,
+        "training.validation_every": 1,
+        "training.augment.spatial_probability": 0.0,
+    }
+    asked = request(data, tmp_path / "run", settings)
+    del asked.overrides["training.epochs"]  # type: ignore[attr-defined]  # a dict here
+    notes: list[str] = []
+    outcome = train(asked, told(notes))
+    assert outcome.finished
+    assert sum("has not risen since step" in note for note in notes) == 1
+    history = rows(outcome.run / "history.csv")
+    rates = [float(row["learning_rate"]) for row in history]
+    steady = rates.index(next(rate for rate in rates if rate < 0.02 and rate != rates[0]))
+    assert rates[1:steady] == [0.02] * (steady - 1)
+    assert rates[steady:] == sorted(rates[steady:], reverse=True)
+    # Three quarters at a steady rate, one in which it falls.
+    assert steady / len(rates) == pytest.approx(0.75, abs=0.07)
+    scores = [float(row["mean_dice"]) for row in history]
+    assert max(scores[:steady]) <= max(scores[: steady - 6]) + 0.001
+    train(asked, told(notes))
+    assert any("has had all of its time" in note for note in notes)
+    assert len(rows(outcome.run / "history.csv")) == len(history)
+
+
+def test_a_killed_open_training_ends_at_the_same_weights(data: Path, tmp_path: Path) -> None:
+    def asked(name: str) -> Request:
+        settings = {"training.validation_every": 2, "training.learning_rate": 0.01}
+        made = request(data, tmp_path / name, settings)
+        del made.overrides["training.epochs"]  # type: ignore[attr-defined]  # a dict here
+        return made
+
+    expected = train(asked("whole")).run
+    for steps in (5, 9):
+        train(asked("run"), should_stop=stop_after(steps))
+    assert same(weights(train(asked("run")).run), weights(expected))
+
+
+# --- memory ---
+
+
+def test_several_passes_are_the_same_step(data: Path, tmp_path: Path) -> None:
+    # Cross-entropy alone: the Dice of a part is not that of the batch.
+    alone = STEPS | {"patch.batch": 4, "training.dice_weight": 0.0}
+    alone |= {"training.augment.spatial_probability": 0.0}
+    runs = [
+        train(request(data, tmp_path / str(n), alone | {"training.passes": n})).run for n in (1, 2)
+    ]
+    one, two = (weights(run) for run in runs)
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    assert not same(one, two)
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Memory for so many patches at a time in training; the list may be changed."""
+    from unetseg.nets.unet import UNet
+
+    most, forward = [1], UNet.forward
+
+    def limited(self: UNet, x: torch.Tensor) -> list[torch.Tensor]:
+        if self.training and len(x) > most[0]:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 99 bytes")
+        return forward(self, x)
+
+    monkeypatch.setattr(UNet, "forward", limited)
+    return most
+
+
+def test_when_memory_runs_out_the_batch_is_learned_in_parts(
+    data: Path, tmp_path: Path, little_memory: list[int]
+) -> None:
+    notes: list[str] = []
+    settings = STEPS | {"patch.batch": 4}
+    run = train(request(data, tmp_path / "run", settings), told(notes)).run
+    short = [note for note in notes if note.startswith("out of memory")]
+    assert [note.partition(": ")[2][:55] for note in short] == [
+        "the 4 patches of a step go through the network 2 at a t",
+        "the 4 patches of a step go through the network 1 at a t",
+    ]
+    assert "training.passes = 4 begins like that" in short[1]
+    begun = train(request(data, tmp_path / "begun", settings | {"training.passes": 4})).run
+    assert same(weights(run), weights(begun))
+
+
+def test_when_one_patch_is_too_much_it_says_so(
+    data: Path, tmp_path: Path, little_memory: list[int]
+) -> None:
+    little_memory[0] = 0
+    with pytest.raises(DeviceError, match=r"cpu: out of memory; .*smaller patch"):
+        train(request(data, tmp_path / "run", STEPS))
 
 
 def test_another_seed_gives_other_weights(data: Path, whole: Path, tmp_path: Path) -> None:
@@ -348,8 +478,7 @@ def test_batches_are_a_pure_function_of_seed_and_step(plan: Plan, tmp_path: Path
     one = Batches(cases, small, 10**9)
     backward = [one.make(step) for step in reversed(range(5))][::-1]
     mapped = Batches(cases, small, 0)
-    assert one.in_memory
-    assert not mapped.in_memory
+    assert (one.home, mapped.home) == ("memory", "disk")
     for step in range(5):
         for other in (backward[step], mapped.make(step)):
             assert torch.equal(forward[step][0], other[0])
@@ -378,7 +507,8 @@ def test_an_error_in_the_thread_reaches_the_training(plan: Plan, tmp_path: Path)
     batches = Batches(cases, cut(plan, 4, 2), 0)
     (cases[0].folder / "locations.npy").unlink()
     (cases[1].folder / "locations.npy").unlink()
-    with Ahead(batches, 0) as ahead, pytest.raises(FileNotFoundError, match="locations"):
+    again = "can no longer be read .*locations.*; give the same command again"
+    with Ahead(batches, 0) as ahead, pytest.raises(DataError, match=again):
         ahead.next()
 
 

@@ -78,11 +78,16 @@ def memory_errors(device: torch.device) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # On a processor torch raises a plain RuntimeError from its allocator.
-        if "out of memory" not in str(error) and "allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise DeviceError(
             "out of memory",
             where=device,
-            hint="close what else uses it, train with a smaller patch.batch, or give --device cpu",
+            hint="close what else uses it, train with a smaller patch, or give --device cpu",
         ) from error
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says that memory does not suffice."""
+    # On a processor torch raises a plain RuntimeError from its allocator.
+    return "out of memory" in str(error) or "allocate memory" in str(error)

@@ -141,7 +141,11 @@ class AugmentPlan:
 class TrainingPlan:
     """How the network learns.
 
-    minutes : the whole command's time budget; without it the training lasts `epochs`
+    minutes : the whole command's time budget; without it the training lasts `epochs`, and without
+        both until the validation score no longer rises
+    anneal_share : share of the training, at its end, in which the learning rate falls to zero
+    patience : without a budget, the rate falls once the score has not risen for this share
+    passes : the parts in which the batch goes through the network; more need less memory
     weights : published weights that the encoder begins with (imagenet, medicalnet), or a file
     init : a run whose model the training begins with
     encoder_rate : the encoder's learning rate, as a factor on the others'
@@ -150,6 +154,7 @@ class TrainingPlan:
     average_decay : decay of the averaged weights per step; 0 switches averaging off
     foreground_share : share of the patches centred on a voxel of a class
     validation_cases : cases scored after an epoch; all of them are scored at the end
+    validation_every : epochs from one validation to the next
     """
 
     __pydantic_config__ = _STRICT
@@ -157,11 +162,14 @@ class TrainingPlan:
     fold: Annotated[int, Field(ge=0)]
     folds: Annotated[int, Field(ge=2)]
     minutes: PositiveFloat | None = None
-    epochs: Positive
+    epochs: Positive | None = None
     steps_per_epoch: Positive
     weights: str | None = None
     init: str | None = None
     learning_rate: PositiveFloat
+    anneal_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    patience: Annotated[float, Field(gt=0, le=0.9)] = 0.3
+    passes: Positive = 1
     encoder_rate: PositiveFloat = 1.0
     frozen_share: Portion = 0.0
     weight_decay: Weight
@@ -173,6 +181,7 @@ class TrainingPlan:
     cross_entropy_weight: Weight
     precision: Literal["float32", "bfloat16", "float16"]
     validation_cases: Positive
+    validation_every: Positive = 1
     snapshots: Annotated[int, Field(ge=0)] = 0
     augment: AugmentPlan
 
@@ -236,6 +245,12 @@ class Plan:
             raise ValueError("data.class_names and data.class_values differ in length")
         if len(self.data.class_values) < 2 or self.data.class_values[0] != 0:
             raise ValueError("data.class_values must begin with 0 and hold one class more")
+        is_open = self.training.minutes is None and self.training.epochs is None
+        if is_open and self.training.anneal_share == 1:
+            raise ValueError(
+                "training.anneal_share must be below 1 without training.minutes or epochs: the"
+                " score is watched at a steady rate"
+            )
         if self.training.fold >= self.training.folds:
             raise ValueError(f"training.fold must be below training.folds ({self.training.folds})")
         if len(self.training.augment.rotation_degrees) != (1 if axes == 2 else 3):

@@ -31,22 +31,27 @@ _FILES = ("image.npy", "labels.npy", "locations.npy")
 
 @dataclass(frozen=True)
 class CachedCase:
-    """A prepared case on disk; arrays are memory-mapped when asked for."""
+    """A prepared case on disk; its arrays are mapped anew each time they are asked for."""
 
     case: Case
     folder: Path
 
-    @cached_property
+    @property
     def image(self) -> NDArray[np.float32]:
         """(C, *S) on the plan's grid."""
         mapped: NDArray[np.float32] = np.load(self.folder / "image.npy", mmap_mode="r")
         return mapped
 
-    @cached_property
+    @property
     def labels(self) -> NDArray[np.int16]:
         """(*S) class indices on the plan's grid."""
         mapped: NDArray[np.int16] = np.load(self.folder / "labels.npy", mmap_mode="r")
         return mapped
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels per axis of the plan's grid."""
+        return self.labels.shape
 
     @cached_property
     def locations(self) -> NDArray[np.int32]:

@@ -1,11 +1,14 @@
 """How the network will learn: schedule, loss weights and random changes."""
 
 import re
+from math import ceil, prod
 
 from unetseg.planning.choices import Choices
 from unetseg.planning.fingerprint import Fingerprint
 from unetseg.records import Machine
 
+# Validation between epochs may take about this share of the time.
+_VALIDATION_SHARE = 0.06
 _SIDES = {"left", "right", "l", "r", "lt", "rt", "lh", "rh"}
 # The words of kidney_left, Left-Kidney, LeftKidney and RKidney.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -18,9 +21,13 @@ def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
     take("training.seed", 0, "batches and random changes follow from it")
     take("training.fold", 0, "the fold that validates, counted from 0")
     take("training.folds", 5, "one fifth of the cases is held out for validation")
-    take("training.epochs", 200 if on_gpu else 60, "the whole schedule fits into them")
+    is_open = not {"training.minutes", "training.epochs"} & choices.overrides.keys()
     take("training.steps_per_epoch", 250 if on_gpu else 50, "a row in history.csv after each")
     take("training.learning_rate", 2e-3, "AdamW, annealed to zero at the end")
+    why = "the rate stays until the score no longer rises" if is_open else "falls all the time"
+    take("training.anneal_share", 0.25 if is_open else 1.0, why)
+    take("training.patience", 0.3, "without a budget: no rise for this share of the training")
+    take("training.passes", 1, "more if memory is short: the same step in parts")
     if choices.values.get("training.weights"):
         why = "what it has learned elsewhere is changed with care"
         take("training.encoder_rate", 0.1, why)
@@ -35,7 +42,7 @@ def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
     take("training.foreground_share", 0.33, "patches centred on a voxel of a random class")
     take("training.dice_weight", 1.0, "overlap of the classes, whatever their size")
     take("training.cross_entropy_weight", 1.0, "every voxel's answer")
-    take("training.validation_cases", 12, "after an epoch; all of them at the end")
+    _take_validation(choices, found, is_open=is_open)
     take("training.snapshots", 0, "weights set aside on the way, for studies")
     volumes = found.unit == "mm" and found.dimensions == 3
     _take_mirroring(choices, found, volumes=volumes)
@@ -53,6 +60,32 @@ def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
     noise = 0.1 if volumes else 0.05
     take(f"{augment}.noise", noise, "largest deviation, in normalised intensity")
     take(f"{augment}.blur", 1.0, "largest deviation, in voxels")
+
+
+def _take_validation(choices: Choices, found: Fingerprint, *, is_open: bool) -> None:
+    """So many cases after so many epochs that validation takes a small share of the time."""
+    values = choices.values
+    some = choices.take("training.validation_cases", 12, "after an epoch; all of them at the end")
+    every, why = 1, "the time budget leaves some out"
+    if choices.overrides.get("training.minutes") is None:
+        patch = values["patch.size"]
+        own = found.median_spacing
+        edges = values.get("data.spacing") or own
+        scale = [mine / wanted for mine, wanted in zip(own, edges, strict=True)]
+        windows = prod(
+            ceil(max(0.0, n * s - p) / (0.5 * p)) + 1
+            for n, s, p in zip(found.median_shape, scale, patch, strict=True)
+        )
+        held = min(some, ceil(found.cases / values["training.folds"]))
+        # Forward alone is a third of a step; the patch's voxels cancel out.
+        cost = held * windows / 3
+        epoch = values["training.steps_per_epoch"] * values["patch.batch"]
+        every = ceil(cost / (_VALIDATION_SHARE * epoch))
+        epochs = choices.values.get("training.epochs") or choices.overrides.get("training.epochs")
+        if not is_open and epochs:
+            every = min(every, max(1, epochs // 3))
+        why = f"so that it takes about {_VALIDATION_SHARE:.0%} of the time at most"
+    choices.take("training.validation_every", every, f"epochs; {why}")
 
 
 def _take_mirroring(choices: Choices, found: Fingerprint, *, volumes: bool) -> None:

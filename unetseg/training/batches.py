@@ -2,21 +2,41 @@
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from unetseg.config import IGNORED, Plan
+from unetseg.errors import DataError
 from unetseg.pipeline.cache import CachedCase
 
-# Prepared cases are kept in memory while they take at most this share of what is free.
-_MEMORY_SHARE = 0.4
+# Prepared cases are kept in memory while they take at most this share of what is free there; on
+# a card the network needs the rest.
+_HOST_SHARE, _DEVICE_SHARE = 0.4, 0.2
+
+Home = Literal["device", "memory", "disk"]
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """Where a patch is cut.
+
+    case : its number
+    box : inside the case, per axis
+    padding : voxels beyond the case's edge, (before, after) per axis
+    """
+
+    case: int
+    box: tuple[slice, ...]
+    padding: tuple[tuple[int, int], ...]
 
 
 class Batches:
@@ -24,32 +44,50 @@ class Batches:
 
     Every case is seen equally often; a share of the patches is centred on a foreground voxel of
     a class drawn from those that the case holds.
+
+    home : where the cases lie: on the device if they fit, else in memory, else on disk
     """
 
-    def __init__(self, cases: Sequence[CachedCase], plan: Plan, memory_bytes: int) -> None:
+    def __init__(
+        self,
+        cases: Sequence[CachedCase],
+        plan: Plan,
+        memory_bytes: int,
+        device: torch.device | None = None,
+        device_bytes: int = 0,
+    ) -> None:
         self._plan = plan
         self._cases = cases
+        self._is_card = device is not None and device.type == "cuda"
         total = sum(case.image.nbytes + case.labels.nbytes for case in cases)
-        self.in_memory = total <= _MEMORY_SHARE * memory_bytes
-        self._arrays: list[tuple[NDArray[np.float32], NDArray[np.int16]]] = [
-            (np.array(case.image), np.array(case.labels))
-            if self.in_memory
-            else (case.image, case.labels)
-            for case in cases
-        ]
+        self.home: Home = "disk"
+        if self._is_card and total <= _DEVICE_SHARE * device_bytes:
+            self.home = "device"
+        elif total <= _HOST_SHARE * memory_bytes:
+            self.home = "memory"
+        place = device if self.home == "device" else None
+        self._arrays = (
+            [] if self.home == "disk" else [tuple(t.to(place) for t in _read(c)) for c in cases]
+        )
         self._order = (-1, np.zeros(0, dtype=np.intp))
 
     def make(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images (B, C, *patch) float32 and class indices (B, *patch) int16 of a step."""
+        """Images (B, C, *patch) float32 and class indices (B, *patch) int16 of a step.
+
+        Raises DataError if a prepared case can no longer be read.
+        """
         batch, seed = self._plan.patch.batch, self._plan.training.seed
         rng = np.random.default_rng((seed, step))
         forced = round(batch * self._plan.training.foreground_share)
-        samples = [
-            self._patch(self._case(step * batch + i), rng, centred=i >= batch - forced)
+        crops = [
+            self._crop(self._case(step * batch + i), rng, centred=i >= batch - forced)
             for i in range(batch)
         ]
-        images, labels = zip(*samples, strict=True)
-        return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels))
+        images, labels = (torch.stack(each) for each in zip(*map(self._cut, crops), strict=True))
+        if self._is_card and self.home != "device":
+            # Only from pinned memory does a copy run beside the computing.
+            return images.pin_memory(), labels.pin_memory()
+        return images, labels
 
     def _case(self, sample: int) -> int:
         """The case of the sample: a new random order of all cases each time round."""
@@ -59,14 +97,12 @@ class Batches:
             self._order = (turn, rng.permutation(len(self._cases)))
         return int(self._order[1][place])
 
-    def _patch(
-        self, index: int, rng: np.random.Generator, *, centred: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-        image, labels = self._arrays[index]
+    def _crop(self, index: int, rng: np.random.Generator, *, centred: bool) -> _Crop:
+        with _readable(self._cases[index]):
+            shape, locations = self._cases[index].shape, self._cases[index].locations
         size = self._plan.patch.size
-        room = [max(0, n - p) for n, p in zip(labels.shape, size, strict=True)]
+        room = [max(0, n - p) for n, p in zip(shape, size, strict=True)]
         start = [int(rng.integers(r + 1)) for r in room]
-        locations = self._cases[index].locations
         if centred and len(locations):
             classes = np.unique(locations[:, 0])
             rows = locations[locations[:, 0] == rng.choice(classes)]
@@ -74,16 +110,44 @@ class Batches:
             start = [
                 int(np.clip(v - p // 2, 0, r)) for v, p, r in zip(voxel, size, room, strict=True)
             ]
-        box = tuple(slice(a, a + p) for a, p in zip(start, size, strict=True))
-        patch, truth = image[(slice(None), *box)], labels[box]
-        missing = [p - n for p, n in zip(size, truth.shape, strict=True)]
-        if any(missing):
-            # A scan smaller than the patch lies somewhere inside it; the rest is not judged.
-            before = [int(rng.integers(m + 1)) for m in missing]
-            pads = [(b, m - b) for b, m in zip(before, missing, strict=True)]
-            patch = np.pad(patch, [(0, 0), *pads])
-            truth = np.pad(truth, pads, constant_values=IGNORED)
-        return np.ascontiguousarray(patch), np.ascontiguousarray(truth)
+        box = tuple(slice(a, min(a + p, n)) for a, p, n in zip(start, size, shape, strict=True))
+        missing = [max(0, p - n) for p, n in zip(size, shape, strict=True)]
+        # A scan smaller than the patch lies somewhere inside it; the rest is not judged.
+        before = [int(rng.integers(m + 1)) if any(missing) else 0 for m in missing]
+        return _Crop(index, box, tuple((b, m - b) for b, m in zip(before, missing, strict=True)))
+
+    def _cut(self, crop: _Crop) -> tuple[Tensor, Tensor]:
+        if self.home == "disk":
+            images, labels = _read(self._cases[crop.case], crop.box)
+        else:
+            images, labels = self._arrays[crop.case]
+            images, labels = images[(slice(None), *crop.box)], labels[crop.box]
+        # torch counts from the last axis.
+        padding = [n for pair in reversed(crop.padding) for n in pair]
+        if any(padding):
+            images = functional.pad(images, padding)
+            labels = functional.pad(labels, padding, value=IGNORED)
+        return images, labels
+
+
+def _read(case: CachedCase, box: tuple[slice, ...] = ()) -> tuple[Tensor, Tensor]:
+    """The image and the labels in the box, or whole."""
+    with _readable(case):
+        arrays = np.array(case.image[(slice(None), *box)]), np.array(case.labels[box])
+    return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
+
+
+@contextmanager
+def _readable(case: CachedCase) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "a prepared case can no longer be read",
+            where=case.folder,
+            got=error,
+            hint="give the same command again: the case is prepared anew and the run goes on",
+        ) from error
 
 
 class Ahead:

@@ -26,6 +26,19 @@ def append_history(path: Path, row: EpochDone, classes: Sequence[str]) -> None:
         file.write(buffer.getvalue())
 
 
+def forget_after(path: Path, step: int) -> None:
+    """Leave out the lines of later steps: a resumed training takes them again."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    kept = [row for row in rows if int(row[1]) <= step]
+    if len(kept) < len(rows):
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows([header, *kept])
+        write_text(path, buffer.getvalue())
+
+
 def write_validation(path: Path, validation: Validation, classes: Sequence[str]) -> None:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

@@ -16,6 +16,7 @@ from unetseg.planning import make
 from unetseg.planning.fingerprint import Fingerprint, Inspection, inspect
 from unetseg.records import Finding, Listener, Machine, Note, ignore_event
 from unetseg.training.start import check_named, check_start, located, network_of
+from unetseg.training.state import STATE
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,11 @@ def plan_for(
     )
     path = request.run / "plan.toml"
     if existing and path.is_file():
-        plan = with_overrides(read_plan(path), overrides, where=path)
+        # The budget that is given now counts, whatever kind the run began with.
+        kinds = {"training.minutes", "training.epochs"}
+        given = kinds & overrides.keys()
+        budget = dict.fromkeys(kinds - given) if given else {}
+        plan = with_overrides(read_plan(path), budget | overrides, where=path)
     else:
         try:
             plan = _made(found.fingerprint, machine, overrides)
@@ -77,7 +82,7 @@ def plan_for(
 
 def is_begun(run: Path) -> bool:
     """Whether the run has a state to go on from: where it began no longer matters then."""
-    return (run / "resume" / "state.safetensors").is_file()
+    return (run / "resume" / STATE).is_file()
 
 
 def _made(found: Fingerprint, machine: Machine, overrides: Mapping[str, Any]) -> Plan:

@@ -1,9 +1,12 @@
 """The state from which an interrupted training goes on: tensors in safetensors, numbers in JSON."""
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -15,6 +18,9 @@ from unetseg.config import Plan, to_values
 from unetseg.errors import ModelError, UsageError
 from unetseg.files import replacing
 from unetseg.nets.unet import UNet
+from unetseg.training.schedule import Plateau
+
+STATE = "state.safetensors"
 
 
 @dataclass(eq=False)
@@ -23,6 +29,7 @@ class State:
 
     average : the averaged weights, which are what is validated and kept
     best : mean validation Dice of the kept model, NaN before the first
+    losses, counted : sum and number of the losses since the last line of the history
     """
 
     network: UNet
@@ -33,7 +40,23 @@ class State:
     seconds: float = 0.0
     best: float = float("nan")
     epochs_done: int = 0
-    _buffers: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    losses: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
+    counted: int = 0
+    plateau: Plateau = field(default_factory=Plateau)
+
+    def mean_loss(self) -> float:
+        """Mean of the losses since the last line of the history.
+
+        Raises ModelError, before anything is saved, if it is no number.
+        """
+        mean = float(self.losses) / max(self.counted, 1)
+        if not isfinite(mean):
+            raise ModelError(
+                "the loss is no longer a number",
+                where=f"step {self.step}",
+                hint="lower training.learning_rate, or look for extreme intensities",
+            )
+        return mean
 
     @classmethod
     def fresh(cls, network: UNet, plan: Plan, device: torch.device) -> "State":
@@ -50,7 +73,8 @@ class State:
             fused=device.type in ("cpu", "cuda"),
         )
         half = plan.training.precision == "float16" and device.type == "cuda"
-        return cls(network, average, optimiser, torch.amp.GradScaler(device.type, enabled=half))
+        scaler = torch.amp.GradScaler(device.type, enabled=half)
+        return cls(network, average, optimiser, scaler, losses=torch.zeros((), device=device))
 
     def update_average(self, decay: float) -> None:
         """Move the averaged weights towards the current ones; quickly in the first steps."""
@@ -63,34 +87,34 @@ class State:
             for mine, theirs in pairs:
                 mine.copy_(theirs)
 
-    def save(self, folder: Path, plan: Plan) -> None:
-        """Write the state as one file, atomically."""
+    def copied(self, plan: Plan) -> "Copy":
+        """The state as it is now, in memory that the training no longer changes."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         moments = self.optimiser.state_dict()["state"]
         for index, values in moments.items():
             tensors |= {f"optimiser.{index}.{k}": v for k, v in values.items()}
+        tensors["losses.sum"] = self.losses
         numbers = {
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
             "epochs_done": self.epochs_done,
+            "counted": self.counted,
+            "plateau": asdict(self.plateau),
             "scaler": self.scaler.state_dict(),
             "plan": to_values(plan),
         }
-        with replacing(folder / "state.safetensors") as temporary:
-            save_file(
-                {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
-                temporary,
-                metadata={"state": json.dumps(numbers)},
-            )
+        # Not contiguous() alone: what lies on the processor already would not be copied.
+        copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+        return Copy(copies, numbers)
 
     def restore(self, folder: Path, plan: Plan) -> bool:
         """Go on from the state in `folder`; False if there is none.
 
         Raises UsageError if the plan's data, patch or network were changed since.
         """
-        path = folder / "state.safetensors"
+        path = folder / STATE
         if not path.is_file():
             return False
         try:
@@ -112,7 +136,9 @@ class State:
                     where=path.parent.parent / "plan.toml",
                     hint="train into another folder, or undo the change",
                 )
-        parts: dict[str, dict[str, Any]] = {"network": {}, "average": {}, "optimiser": {}}
+        parts: dict[str, dict[str, Any]] = {
+            part: {} for part in ("network", "average", "optimiser", "losses")
+        }
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
@@ -127,7 +153,46 @@ class State:
         self.scaler.load_state_dict(numbers["scaler"])
         self.step, self.seconds = numbers["step"], numbers["seconds"]
         self.best, self.epochs_done = numbers["best"], numbers["epochs_done"]
+        self.losses.copy_(parts["losses"]["sum"])
+        self.counted, self.plateau = numbers["counted"], Plateau(**numbers["plateau"])
         return True
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """A state that is being written."""
+
+    tensors: dict[str, torch.Tensor]
+    numbers: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """One file, atomically. Raises DataError if the disk is full."""
+        with replacing(folder / STATE) as temporary:
+            save_file(self.tensors, temporary, metadata={"state": json.dumps(self.numbers)})
+
+
+class Writer:
+    """Writes states beside the computing, one after the other; `seconds` is what that held up."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pool = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+        self.seconds = 0.0
+
+    def write(self, state: State, plan: Plan) -> None:
+        """Begin to write the state as it is now. Raises what the write before this one raised."""
+        begun = perf_counter()
+        copy = state.copied(plan)
+        self.finish()
+        self._pending = self._pool.submit(copy.write, self._folder)
+        self.seconds += perf_counter() - begun
+
+    def finish(self) -> None:
+        """Wait until the last state is on disk. Raises DataError if that is not possible."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -1,0 +1,148 @@
+"""Validation on the way and at the end, the best model, and the tables that tell of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from unetseg import checkpoint
+from unetseg.nets.unet import UNet
+from unetseg.records import Case, EpochDone, Listener, ignore_event
+from unetseg.tasks.segmenting import Segmenter
+from unetseg.training.history import append_history, write_validation
+from unetseg.training.schedule import Clock
+from unetseg.training.state import State
+from unetseg.training.validation import Validation, validate
+
+# With a time budget, validations between epochs take at most this share of the time so far.
+_VALIDATION_SHARE = 0.06
+# The last model is kept unless an earlier one is better by more than this.
+_BETTER = 0.01
+
+
+@dataclass
+class Keeping:
+    """What of a training is kept: scores of the averaged weights, and the model they belong to.
+
+    segmenter : of the weights that are kept
+    cases : that validate
+    voxels : of every case, by name: large images take longer
+    source : plain facts for the model's description
+    """
+
+    run: Path
+    state: State
+    clock: Clock
+    segmenter: Segmenter
+    cases: Sequence[Case]
+    voxels: Mapping[str, int]
+    source: Mapping[str, Any]
+    listener: Listener
+    seconds: float = 0.0
+    _seconds_per_voxel: float | None = field(default=None)
+
+    @property
+    def _classes(self) -> tuple[str, ...]:
+        return self.segmenter.plan.data.class_names[1:]
+
+    def validate(self, cases: Sequence[Case]) -> Validation:
+        """Score the kept weights on these cases; the clock learns how long all would take."""
+        begun = perf_counter()
+        result = validate(self.segmenter, cases, self.listener)
+        seconds = perf_counter() - begun
+        self.seconds += seconds
+        self._seconds_per_voxel = seconds / self._voxels(cases)
+        # Half as much again for a slow case among those not seen yet, and the writing.
+        whole = self._seconds_per_voxel * self._voxels(self.cases)
+        self.clock.reserve = 1.0 + 1.3 * whole
+        return result
+
+    def _voxels(self, cases: Sequence[Case]) -> int:
+        return sum(self.voxels[case.name] for case in cases)
+
+    def after_epoch(self) -> Validation | None:
+        """Validate on a spread of the cases where the plan has it, if the budget allows it."""
+        training = self.segmenter.plan.training
+        if self.state.epochs_done % training.validation_every:
+            return None
+        some = min(training.validation_cases, len(self.cases))
+        picked = np.linspace(0, len(self.cases) - 1, some).round().astype(int)
+        chosen = [self.cases[i] for i in picked]
+        cost = (self._seconds_per_voxel or 0.0) * self._voxels(chosen)
+        # Never by the clock where steps count: a repeated training validates at the same steps.
+        by_clock = training.minutes is not None
+        if by_clock and self.seconds + cost > max(1.0, _VALIDATION_SHARE * self.clock.elapsed):
+            return None
+        return self.validate(chosen)
+
+    def row(
+        self, rate: float, speed: float, waiting: float, validation: Validation | None
+    ) -> EpochDone:
+        """Keep the model if it is the best, and add the line of an epoch to the history."""
+        state = self.state
+        mean = validation.mean if validation else math.nan
+        is_best = not math.isnan(mean) and not mean < state.best
+        if is_best:
+            state.best = mean
+            self.save("model", self._facts(validation))
+        row = EpochDone(
+            epoch=state.epochs_done,
+            step=state.step,
+            seconds=self.clock.elapsed,
+            learning_rate=rate,
+            loss=state.mean_loss(),
+            steps_per_second=speed,
+            waiting=waiting,
+            dice=validation.per_class if validation else (math.nan,) * len(self._classes),
+            mean_dice=mean,
+            is_best=is_best,
+        )
+        append_history(self.run / "history.csv", row, self._classes)
+        return row
+
+    def save(self, folder: str, facts: dict[str, Any], network: UNet | None = None) -> None:
+        """Write a model folder of the run."""
+        segmenter = self.segmenter
+        checkpoint.save(self.run / folder, network or segmenter.network, segmenter.plan, facts)
+
+    def _facts(self, validation: Validation | None, *, finished: bool = False) -> dict[str, Any]:
+        """Plain values for model.json; NaN has no place in JSON and becomes null."""
+
+        def plain(value: float) -> float | None:
+            return None if math.isnan(value) else round(value, 6)
+
+        per_class = validation.per_class if validation else ()
+        return {
+            "finished": finished,
+            "step": self.state.step,
+            "seconds": round(self.clock.elapsed, 1),
+            **self.source,
+            "mean_dice": plain(validation.mean) if validation else None,
+            "dice": dict(zip(self._classes, map(plain, per_class), strict=False)),
+        }
+
+    def end(self, *, finished: bool) -> Validation:
+        """The last validation, on all cases; keep the better of the last and the best model."""
+        last = self.validate(self.cases)
+        facts = self._facts(last, finished=finished)
+        self.save("last", facts)
+        chosen, kept = last, self.segmenter.network
+        state = self.state
+        if not math.isnan(state.best) and (self.run / "model").is_dir():
+            best = checkpoint.load(self.run)
+            if best.facts["step"] != state.step and last.mean < state.best - _BETTER:
+                network = best.network.to(self.segmenter.device)
+                segmenter = replace(self.segmenter, network=network)
+                scores = validate(segmenter, self.cases, ignore_event)
+                if scores.mean > last.mean:
+                    chosen, kept = scores, segmenter.network
+                    facts = self._facts(scores, finished=finished) | {"step": best.facts["step"]}
+        self.save("model", facts, kept)
+        if math.isnan(state.best) or last.mean > state.best:
+            state.best = last.mean
+        write_validation(self.run / "validation.csv", chosen, self._classes)
+        return chosen
