@@ -91,3 +91,14 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch says that memory does not suffice."""
     # On a processor torch raises a plain RuntimeError from its allocator.
     return "out of memory" in str(error) or "allocate memory" in str(error)
+
+
+def memory_format(device: torch.device, dimensions: int) -> torch.memory_format:
+    """How images and kernels of a network lie in the memory of that device.
+
+    Channels last on a processor: its convolutions are faster so (benchmarks/train.py measures
+    both). Elsewhere as torch has it until it was measured there.
+    """
+    if device.type != "cpu":
+        return torch.contiguous_format
+    return torch.channels_last if dimensions == 2 else torch.channels_last_3d

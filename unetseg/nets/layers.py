@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from unetseg.config import NetworkPlan
+from unetseg.nets.instance import InstanceNorm2d, InstanceNorm3d
 
 # torch types a kernel of exactly two or three sizes; here the number of axes is a value.
 _CONVOLUTION: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+_INSTANCE = {2: InstanceNorm2d, 3: InstanceNorm3d}
 _BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 _MAX_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}

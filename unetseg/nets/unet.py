@@ -1,8 +1,12 @@
 """The U-Net: any encoder, a decoder, and a long skip at every level."""
 
+from typing import Self
+
+import torch
 from torch import Tensor, nn
 
 from unetseg.config import NetworkPlan
+from unetseg.devices import memory_format
 from unetseg.nets import Encoder
 from unetseg.nets.layers import ConvBlock, convolution, crop_to, upsampling
 from unetseg.registry import ENCODERS, SKIPS
@@ -23,7 +27,8 @@ class UNet(nn.Module):
         self.encoder: Encoder = ENCODERS.load(network.encoder)(in_channels, network)
         channels = self.encoder.channels
         make_skip = SKIPS.load(network.skip)
-        dimensions = len(network.strides[0])
+        self._dimensions = dimensions = len(network.strides[0])
+        self._layout = torch.contiguous_format
         self.ups, self.skips, self.blocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for level in range(len(channels) - 1):
             # Relative to the encoder's own levels, whatever it made of the plan's strides.
@@ -54,6 +59,12 @@ class UNet(nn.Module):
             convolution(widths[level], outputs, one, bias=True) for level in supervised
         )
 
+    def placed(self, device: torch.device) -> Self:
+        """Move the network to a device, with its kernels as that device computes them fastest."""
+        self._layout = memory_format(device, self._dimensions)
+        placed: Self = self.to(device).to(memory_format=self._layout)  # type: ignore[call-overload]
+        return placed
+
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """The encoder's learned values, and all others."""
         named = list(self.named_parameters())
@@ -76,6 +87,7 @@ class UNet(nn.Module):
             # torch counts from the last axis, (before, after) each.
             pairs = [pair for after in reversed(padding) for pair in (0, after)]
             x = nn.functional.pad(x, pairs)
+        x = x.contiguous(memory_format=self._layout)
         *finer, x = self.encoder(x)
         outputs = [] if finer else [self.heads[0](x)]
         for level in reversed(range(len(finer))):

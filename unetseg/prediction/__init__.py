@@ -74,7 +74,9 @@ class Predictor:
         self.machine = measure(where)
         precision = usable_precision(plan.training.precision, self.machine)
         self.task = make_task(plan)
-        self._segmenter = Segmenter(trained.network.to(where), plan, self.task, where, precision)
+        self._segmenter = Segmenter(
+            trained.network.placed(where), plan, self.task, where, precision
+        )
 
     @property
     def labels(self) -> tuple[Label, ...]:

@@ -135,7 +135,7 @@ class Keeping:
         if not math.isnan(state.best) and (self.run / "model").is_dir():
             best = checkpoint.load(self.run)
             if best.facts["step"] != state.step and last.mean < state.best - _BETTER:
-                network = best.network.to(self.segmenter.device)
+                network = best.network.placed(self.segmenter.device)
                 segmenter = replace(self.segmenter, network=network)
                 scores = validate(segmenter, self.cases, ignore_event)
                 if scores.mean > last.mean:

@@ -60,7 +60,7 @@ class State:
 
     @classmethod
     def fresh(cls, network: UNet, plan: Plan, device: torch.device) -> "State":
-        network = network.to(device)
+        network = network.placed(device)
         average = deepcopy(network).requires_grad_(requires_grad=False)
         encoder, others = network.parameter_groups()
         optimiser = torch.optim.AdamW(
@@ -145,9 +145,13 @@ class State:
         self.network.load_state_dict(parts["network"])
         self.average.load_state_dict(parts["average"])
         moments: dict[int, dict[str, Any]] = {}
+        learned = [p for group in self.optimiser.param_groups for p in group["params"]]
         for name, tensor in parts["optimiser"].items():
             index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = tensor
+            like = learned[int(index)]
+            # Fused optimisers walk through memory: the moments lie in it as the parameters do.
+            value = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+            moments.setdefault(int(index), {})[key] = value
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
         self.scaler.load_state_dict(numbers["scaler"])
