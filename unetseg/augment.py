@@ -101,11 +101,12 @@ def apply(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
 def _spatial(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
     size = images.shape[2:]
     images, labels = images.clone(), labels.clone()
-    for index, flips in enumerate(drawn.flips):
-        axes = flips.nonzero().flatten().tolist()
-        if axes:
-            images[index] = images[index].flip([axis + 1 for axis in axes])
-            labels[index] = labels[index].flip(axes)
+    for axis, flips in enumerate(drawn.flips.unbind(1)):
+        if bool(flips.any()):
+            # The whole batch at once: a few large operations instead of many small ones.
+            mirrored = flips.to(images.device).reshape(-1, *(1,) * len(size))
+            images = torch.where(mirrored[:, None], images.flip(axis + 2), images)
+            labels = torch.where(mirrored, labels.flip(axis + 1), labels)
     chosen = drawn.moved.nonzero().flatten().to(images.device)
     if len(chosen) == 0:
         return images, labels
