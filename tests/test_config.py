@@ -174,15 +174,16 @@ def test_the_keys_of_a_plan():
         " stochastic_depth recompute"
     )
     training = (
-        "minutes anneal_share patience passes weights init encoder_rate frozen_share"
+        "group minutes anneal_share patience passes weights init encoder_rate frozen_share"
         " validation_every snapshots"
     )
+    decode = "mirror largest_component min_size fill_holes"
     optional = {
         "data.merge_labels",
         "data.ignore_value",
         *(f"network.{name}" for name in network.split()),
         *(f"training.{name}" for name in training.split()),
-        "decode.mirror",
+        *(f"decode.{name}" for name in decode.split()),
     }
     assert set(keys) == {*VALUES, *optional}
     assert len(keys) == len(set(keys))

@@ -12,7 +12,7 @@ from functools import reduce
 from operator import getitem
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from unetseg.errors import UsageError, nearest
 from unetseg.geometry import Unit
@@ -29,6 +29,16 @@ Portion = Annotated[float, Field(ge=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PerAxis = tuple[Positive, ...]
+
+
+def _several(value: Any) -> Any:
+    """A lone value as a list of one, so that `--set decode.min_size=50` needs no brackets."""
+    is_lone = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return (value,) if is_lone else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+Sizes = Annotated[tuple[Weight, ...], BeforeValidator(_several)]
 Normalisation = Literal["clip_zscore", "zscore", "zscore_nonzero", "percentile"]
 
 
@@ -141,6 +151,8 @@ class AugmentPlan:
 class TrainingPlan:
     """How the network learns.
 
+    group : what cases of one group share, which then stand in one fold: a column of the CSV list,
+        or a regular expression with one group, searched in the names of the cases
     minutes : the whole command's time budget; without it the training lasts `epochs`, and without
         both until the validation score no longer rises
     anneal_share : share of the training, at its end, in which the learning rate falls to zero
@@ -161,6 +173,7 @@ class TrainingPlan:
     seed: Annotated[int, Field(ge=0)]
     fold: Annotated[int, Field(ge=0)]
     folds: Annotated[int, Field(ge=2)]
+    group: str | None = None
     minutes: PositiveFloat | None = None
     epochs: Positive | None = None
     steps_per_epoch: Positive
@@ -192,11 +205,18 @@ class DecodePlan:
 
     overlap : share of a window that its neighbour covers too
     mirror : average over the mirrored axes of the training (slower)
+    largest_component : classes of which only the largest component stays
+    min_size : components that are smaller become background; an entry per foreground class, or one
+        for all of them, in the data's unit to the power of the axes (mm^3, um^2), in voxels for px
+    fill_holes : classes that take the background which they enclose
     """
 
     __pydantic_config__ = _STRICT
     overlap: Annotated[float, Field(ge=0, lt=1)]
     mirror: bool = False
+    largest_component: Names = ()
+    min_size: Sizes = ()
+    fill_holes: Names = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +277,18 @@ class Plan:
             raise ValueError("training.augment.rotation_degrees needs 1 angle in 2-D, 3 in 3-D")
         if any(axis >= axes for axis in self.training.augment.mirror_axes):
             raise ValueError(f"training.augment.mirror_axes must be below {axes}")
+        foreground = self.data.class_names[1:]
+        for name in ("largest_component", "fill_holes"):
+            for unknown in set(getattr(self.decode, name)) - set(foreground):
+                raise ValueError(
+                    f"decode.{name}: no such foreground class {unknown};"
+                    f" {nearest(unknown, foreground)}"
+                )
+        if len(self.decode.min_size) not in (0, 1, len(foreground)):
+            raise ValueError(
+                f"decode.min_size needs one entry, or one per foreground class ({len(foreground)}),"
+                f" got {len(self.decode.min_size)}"
+            )
 
 
 _ADAPTER = TypeAdapter(Plan)

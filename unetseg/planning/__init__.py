@@ -34,6 +34,7 @@ def make(
     take_recipe(choices, fingerprint, machine)
     choices.take("decode.overlap", 0.5, "half a window: every voxel is seen near a centre")
     choices.take("decode.mirror", value=False, reason="true averages mirrored passes, slower")
+    _cleaning(choices)
     # What is left was set by the person and is optional in a plan.
     for key in tuple(choices.overrides):
         choices.take(key, None)
@@ -140,6 +141,17 @@ def _normalisation(choices: Choices, found: Fingerprint, *, volumes: bool) -> No
         choices.take("data.mean", means, "over the foreground of all scans")
         deviations = tuple(_short(i.std) or 1.0 for i in found.intensity)
         choices.take("data.std", deviations, "over the foreground of all scans")
+
+
+def _cleaning(choices: Choices) -> None:
+    why = "none by default: --folds finds out what helps"
+    choices.take("decode.largest_component", (), f"classes kept in one piece; {why}")
+    unit = choices.values["data.unit"]
+    sizes = "voxels" if unit == "px" else f"{unit}^{choices.values['data.dimensions']}"
+    choices.take(
+        "decode.min_size", (), f"smaller pieces go, in {sizes}, one entry per class; {why}"
+    )
+    choices.take("decode.fill_holes", (), f"classes whose holes are filled; {why}")
 
 
 def _classes(choices: Choices, found: Fingerprint) -> None:

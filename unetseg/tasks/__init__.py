@@ -15,10 +15,12 @@ class Task(Protocol):
 
     outputs : K, the maps that the network must produce
     metrics : names from metrics.METRICS
+    cleans : `decode` cleans the mask as the plan's section decode says, see tasks.cleaning
     """
 
     outputs: int
     metrics: tuple[str, ...]
+    cleans: bool
 
     def targets(self, labels: Tensor) -> Tensor:
         """(B, *S) class indices -> what the loss compares with."""

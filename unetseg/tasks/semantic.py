@@ -9,6 +9,7 @@ from unetseg.config import IGNORED, Plan
 from unetseg.geometry import Geometry
 from unetseg.metrics import METRICS
 from unetseg.records import Label, Mask
+from unetseg.tasks.cleaning import clean, cleanings, voxel_size
 
 # Keeps the Dice of a class that is absent from the batch from being 0 / 0.
 _SMOOTH = 1e-5
@@ -18,10 +19,12 @@ class Semantic:
     """Softmax over K classes, trained with cross-entropy plus Dice."""
 
     metrics = METRICS
+    cleans = True
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.outputs = len(plan.data.class_values)
+        self._cleanings = cleanings(plan)
         values = np.array(plan.data.class_values)
         signed = values.min() < 0
         self._values = values.astype(
@@ -69,6 +72,10 @@ class Semantic:
 
     def decode(self, outputs: Tensor, geometry: Geometry) -> Mask:
         indices = outputs.argmax(0).numpy()
+        if self._cleanings:
+            sized = any(cleaning.min_size for cleaning in self._cleanings.values())
+            voxel = voxel_size(geometry, self.plan.data.unit) if sized else 1.0
+            indices = clean(indices, self._cleanings, voxel)
         return Mask(self._values[indices], geometry, self.labels)
 
 
