@@ -74,12 +74,16 @@ class Case:
     """A scan on disk and, where there is one, its truth.
 
     images : one file, or one file per channel in channel order
+    columns : of its row in a CSV list, the columns that hold no file and no split, with their cells
+    group : what it shares with the cases that must stay in its fold (a patient); None: it is alone
     """
 
     name: str
     images: tuple[Path, ...]
     truth: Path | None = None
     split: Split = "train"
+    columns: tuple[tuple[str, str], ...] = ()
+    group: str | None = None
 
 
 @dataclass(frozen=True)

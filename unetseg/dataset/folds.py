@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations, product
 from pathlib import Path
 from random import Random
 
@@ -34,22 +35,63 @@ class Division:
 
 
 def split_folds(cases: Sequence[Case], folds: int, seed: int) -> tuple[tuple[str, ...], ...]:
-    """The names that validate in each fold: every case once, sizes that differ by one at most.
+    """The names that validate in each fold: every case once, the cases of a group in one fold.
 
-    The same names and seed give the same folds on every machine, in whatever order the cases
-    come. Fewer folds than asked for are made of fewer cases.
+    Without groups, sizes differ by one at most; with them, the sizes of no two folds would come
+    closer if a group moved from one to the other or two groups changed places.
 
-    Raises UsageError if fewer than 2 folds are asked for, DataError if there are not 2 cases.
+    The same names, groups and seed give the same folds on every machine, in whatever order the
+    cases come. Fewer folds than asked for are made of fewer cases or groups.
+
+    Raises UsageError if fewer than 2 folds are asked for, DataError if there are not 2 cases or
+    not 2 groups.
     """
     if folds < 2:
         raise UsageError("too few folds", expected="2 or more", got=folds)
     if len(cases) < 2:
         raise _too_few(cases)
+    groups: dict[str, list[str]] = {}
+    for case in cases:
+        groups.setdefault(case.name if case.group is None else case.group, []).append(case.name)
+    if len(groups) < 2:
+        raise DataError(
+            "all cases are of one group, none is left to validate",
+            where="training.group",
+            got=some(groups),
+            hint="add cases of another group, or group them otherwise",
+        )
     # Of all seeded draws, Python's manual promises only random() to stay the same for ever.
     draw = Random(seed)
-    names = sorted(sorted(case.name for case in cases), key=lambda _: draw.random())
-    count = min(folds, len(names))
-    return tuple(tuple(sorted(names[first::count], key=natural)) for first in range(count))
+    order = sorted(sorted(groups), key=lambda _: draw.random())
+    sizes = {group: len(names) for group, names in groups.items()}
+    dealt: list[list[str]] = [[] for _ in range(min(folds, len(groups)))]
+    totals = [0] * len(dealt)
+    # The largest first, each to the smallest fold so far: what is left over is small.
+    for group in sorted(order, key=lambda group: -sizes[group]):
+        smallest = totals.index(min(totals))
+        dealt[smallest].append(group)
+        totals[smallest] += sizes[group]
+    while _levelled(dealt, sizes):
+        pass
+    return tuple(
+        tuple(sorted((name for group in fold for name in groups[group]), key=natural))
+        for fold in dealt
+    )
+
+
+def _levelled(folds: Sequence[list[str]], sizes: Mapping[str, int]) -> bool:
+    """Let two groups of two folds change places if that brings their sizes closer."""
+    totals = [sum(sizes[group] for group in fold) for fold in folds]
+    # Of groups of one size, any will do.
+    places = [{sizes[group]: place for place, group in enumerate(fold)} for fold in folds]
+    for one, other in combinations(range(len(folds)), 2):
+        apart = totals[one] - totals[other]
+        for mine, theirs in product(places[one], places[other]):
+            if abs(apart - 2 * (mine - theirs)) < abs(apart):
+                i, j = places[one][mine], places[other][theirs]
+                folds[one][i], folds[other][j] = folds[other][j], folds[one][i]
+                return True
+    return False
 
 
 def make_folds(cases: Sequence[Case], folds: int, seed: int) -> tuple[Fold, ...]:
@@ -57,9 +99,9 @@ def make_folds(cases: Sequence[Case], folds: int, seed: int) -> tuple[Fold, ...]
 
     Cases without truth and test cases are in none. Raises as `split_folds` does.
     """
-    usable = _usable(cases)
-    names = sorted((case.name for case in usable), key=natural)
-    apart = {case.name for case in usable if case.split == "val"}
+    whole = usable(cases)
+    names = sorted((case.name for case in whole), key=natural)
+    apart = {case.name for case in whole if case.split == "val"}
     if apart:
         if len(apart) == len(names):
             raise DataError(
@@ -68,7 +110,7 @@ def make_folds(cases: Sequence[Case], folds: int, seed: int) -> tuple[Fold, ...]
             )
         vals: Sequence[Sequence[str]] = [sorted(apart, key=natural)]
     else:
-        vals = split_folds(usable, folds, seed)
+        vals = split_folds(whole, folds, seed)
     return tuple(
         Fold(tuple(name for name in names if name not in held), tuple(val))
         for val in vals
@@ -85,10 +127,11 @@ def choose(cases: Sequence[Case], fold: int, folds: int, seed: int) -> Division:
     division = pick(cases, made, fold)
     if len(made) == folds:
         return division
-    if any(case.split == "val" for case in _usable(cases)):
+    if any(case.split == "val" for case in usable(cases)):
         why = "the data set names its validation cases"
     else:
-        why = f"only {len(made)} folds, not {folds}, for so few cases"
+        what = "groups" if any(case.group is not None for case in cases) else "cases"
+        why = f"only {len(made)} folds, not {folds}, for so few {what}"
     return replace(division, reason=f"{division.reason}; {why}")
 
 
@@ -106,14 +149,23 @@ def divide(run: Path, cases: Sequence[Case], fold: int, folds: int, seed: int) -
 def pick(cases: Sequence[Case], folds: Sequence[Fold], fold: int) -> Division:
     """The cases of fold number `fold`, counted from 0, of folds that were made before.
 
-    Raises DataError if a case of the fold has vanished, UsageError if there is no such fold.
+    Raises DataError if a case of the fold has vanished or a group would both train and validate,
+    UsageError if there is no such fold.
     """
     if not 0 <= fold < len(folds):
         raise UsageError("no such fold", expected=f"0 to {len(folds) - 1}", got=fold)
-    by_name = {case.name: case for case in _usable(cases)}
+    by_name = {case.name: case for case in usable(cases)}
     _check_present(folds[fold], by_name)
     train = tuple(by_name[name] for name in folds[fold].train)
     val = tuple(by_name[name] for name in folds[fold].val)
+    torn = {case.group for case in train if case.group is not None} & {c.group for c in val}
+    if torn:
+        raise DataError(
+            f"{counted(len(torn), 'group')} in both the training and the validation cases:"
+            f" {some(sorted(filter(None, torn)))}",
+            where="training.group",
+            hint="the split was made without groups: change it, or train into another folder",
+        )
     reason = (
         f"fold {fold} of {len(folds)}, counted from 0: "
         f"{counted(len(train), 'case')} to train with, {len(val)} to validate"
@@ -139,7 +191,7 @@ def read_folds(path: Path, cases: Sequence[Case]) -> tuple[Fold, ...]:
     if not isinstance(content, list) or not content:
         raise _not_folds(path)
     folds = tuple(_fold(entry, path) for entry in content)
-    by_name = {case.name: case for case in _usable(cases)}
+    by_name = {case.name: case for case in usable(cases)}
     for fold in folds:
         try:
             _check_present(fold, by_name)
@@ -182,7 +234,8 @@ def _check_present(fold: Fold, by_name: Mapping[str, Case]) -> None:
         )
 
 
-def _usable(cases: Sequence[Case]) -> list[Case]:
+def usable(cases: Sequence[Case]) -> list[Case]:
+    """The cases that training may use: with truth, and not set apart for testing."""
     return [case for case in cases if case.truth is not None and case.split != "test"]
 
 

@@ -1,4 +1,4 @@
-"""A CSV file with a row per case: image, label (or mask, truth) and, if wanted, split."""
+"""A CSV file with a row per case: image, label (or mask, truth), split and others if wanted."""
 
 import csv
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ class _Columns:
     image: int
     label: int
     split: int | None
+    others: tuple[tuple[str, int], ...] = ()
 
 
 def is_table(path: Path) -> bool:
@@ -120,7 +121,13 @@ def _columns(header: Sequence[str]) -> _Columns | None:
     # Two columns that could both be the mask are not for us to choose from.
     if len(images) != 1 or len(labels) != 1 or len(splits) > 1:
         return None
-    return _Columns(images[0], labels[0], splits[0] if splits else None)
+    taken = {*images, *labels, *splits}
+    others = tuple(
+        (cell.strip(), index)
+        for index, cell in enumerate(header)
+        if index not in taken and cell.strip()
+    )
+    return _Columns(images[0], labels[0], splits[0] if splits else None, others)
 
 
 def _case(row: Sequence[str], columns: _Columns, folder: Path) -> tuple[Case, list[str]]:
@@ -148,4 +155,5 @@ def _case(row: Sequence[str], columns: _Columns, folder: Path) -> tuple[Case, li
     if split not in SPLITS:
         faults.append(f"the split {one_line(split)} is unknown; {nearest(split, SPLITS)}")
     name = without_suffix(Path(names[0])) if names else ""
-    return Case(name, images, truth, SPLITS.get(split, "train")), faults
+    others = tuple((title, cell(index)) for title, index in columns.others)
+    return Case(name, images, truth, SPLITS.get(split, "train"), others), faults

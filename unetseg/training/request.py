@@ -6,15 +6,18 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from unetseg.config import Plan, with_overrides
+from unetseg.config import Plan, check_values, with_overrides
 from unetseg.config.toml import read_plan
 from unetseg.dataset import find_cases
-from unetseg.dataset.folds import choose
+from unetseg.dataset.descriptions import read_json
+from unetseg.dataset.folds import FOLDS, choose, usable
+from unetseg.dataset.groups import with_groups
 from unetseg.devices import find_device, measure
 from unetseg.errors import DataError, UsageError
 from unetseg.planning import make
 from unetseg.planning.fingerprint import Fingerprint, Inspection, inspect
 from unetseg.records import Finding, Listener, Machine, Note, ignore_event
+from unetseg.training.run_file import fold_folder, read_folds_asked
 from unetseg.training.start import check_named, check_start, located, network_of
 from unetseg.training.state import STATE
 
@@ -47,12 +50,16 @@ def plan_for(
     existing : a plan.toml in the run folder is what counts, with the overrides on top
     """
     overrides = located(request.overrides)
-    begun = existing and is_begun(request.run)
+    begun = existing and _needs_no_start(request.run)
     if not begun:
         # A name that is mistyped is said before the data are read.
         check_named(overrides.get("training.weights"), overrides.get("training.init"))
     dataset = find_cases(request.data)
     listener(Note(f"read as {dataset.layout}: {dataset.reason}"))
+    if overrides.get("training.group") is not None:
+        # Names suffice to tell whether it groups the cases; reading them all takes longer.
+        asked = check_values({"training.group": overrides["training.group"]}, where="plan")
+        with_groups(usable(dataset.cases), asked["training.group"])
     machine = measure(find_device(request.device))
     found = inspect(
         dataset,
@@ -85,6 +92,16 @@ def is_begun(run: Path) -> bool:
     return (run / "resume" / STATE).is_file()
 
 
+def _needs_no_start(run: Path) -> bool:
+    """Whether the run, or every fold of a run of all folds, has a state to go on from."""
+    if read_folds_asked(run) is None or not (run / FOLDS).is_file():
+        return is_begun(run)
+    folds = read_json(run / FOLDS)
+    return isinstance(folds, list) and all(
+        is_begun(fold_folder(run, fold)) for fold in range(len(folds))
+    )
+
+
 def _made(found: Fingerprint, machine: Machine, overrides: Mapping[str, Any]) -> Plan:
     """A new plan; its network is that of the run it begins with, if it begins with one."""
     followed, dimensions = network_of(overrides.get("training.init"))
@@ -100,8 +117,9 @@ def _made(found: Fingerprint, machine: Machine, overrides: Mapping[str, Any]) ->
 
 
 def _with_division(found: Inspection, plan: Plan) -> Inspection:
-    """The inspection, with a finding if the cases do not suffice for training and validation."""
+    """The inspection, its cases grouped; with a finding if they cannot be divided as planned."""
     try:
+        found = replace(found, cases=with_groups(found.cases, plan.training.group))
         choose(found.cases, plan.training.fold, plan.training.folds, plan.training.seed)
     except DataError as error:
         text = str(error).removesuffix(f"; {error.hint}")
