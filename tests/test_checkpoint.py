@@ -119,7 +119,9 @@ def test_a_description_of_something_else(model: Path, text: str) -> None:
 
 def test_a_schema_of_tomorrow(model: Path) -> None:
     edit(model, lambda content: content.update(schema=99))
-    with pytest.raises(ModelError, match=r"another schema \(expected 1, got 99\); update unetseg"):
+    with pytest.raises(
+        ModelError, match=r"another schema \(expected 1 or 2, got 99\); update unetseg"
+    ):
         checkpoint.load(model)
 
 

@@ -418,7 +418,7 @@ def test_nothing_is_changed_by_a_run_that_does_not_fit(other: Path) -> None:
 def test_a_shallower_network_is_refused(data: Path, tmp_path: Path, other: Path) -> None:
     trained = checkpoint.load(other)
     deep = replace(trained.plan, network=replace(trained.plan.network, blocks=(2, 1)))
-    old = replace(trained, plan=deep, network=checkpoint.build(deep))
+    old = replace(trained, plan=deep, networks=(checkpoint.build(deep),))
     with pytest.raises(ModelError, match=r"tensor encoder\.layer1\.1\.\S+ .*expected no such"):
         carry_over(old, checkpoint.build(trained.plan), trained.plan)
 
@@ -438,7 +438,7 @@ def test_heads_of_more_levels_come_and_go(other: Path) -> None:
         replace(trained.plan, network=replace(four, deep_supervision=deep))
         for deep in (False, True)
     ]
-    one, two = (replace(trained, plan=plan, network=checkpoint.build(plan)) for plan in plans)
+    one, two = (replace(trained, plan=plan, networks=(checkpoint.build(plan),)) for plan in plans)
     fresh = carry_over(one, two.network, two.plan).fresh
     assert {name for name, _ in fresh} == {"heads.1.weight", "heads.1.bias"}
     left_out = carry_over(two, one.network, one.plan).left_out

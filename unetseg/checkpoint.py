@@ -1,7 +1,11 @@
-"""A trained model on disk: weights.safetensors and model.json, nothing that runs code."""
+"""A trained model on disk: weights.safetensors and model.json, nothing that runs code.
+
+An ensemble has weights for each of its folds, fold_0.safetensors and so on.
+"""
 
 import json
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,20 +24,32 @@ from unetseg.version import __version__
 
 # Raised when a model.json of today could not be read by yesterday's release.
 SCHEMA = 1
+# A release that knows no ensembles must not look for the one network of one.
+ENSEMBLE_SCHEMA = 2
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+_MEMBERS = "members"
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A network with the plan it was trained by.
+    """One network, or those of an ensemble, with the plan they were trained by.
 
     facts : plain values about the training (steps, seconds, validation Dice, data)
+    folds : of an ensemble, the fold that each network validated on; empty for a single network
     """
 
-    network: UNet
+    networks: tuple[UNet, ...]
     plan: Plan
     folder: Path
     facts: dict[str, Any]
+    folds: tuple[int, ...] = ()
+
+    @property
+    def network(self) -> UNet:
+        """The network of a model that has one. Raises ModelError for an ensemble."""
+        if self.folds:
+            raise _not_single(self.folder, self.folds)
+        return self.networks[0]
 
 
 def build(plan: Plan) -> UNet:
@@ -51,31 +67,63 @@ def write_weights(path: Path, network: UNet) -> None:
 def save(folder: Path, network: UNet, plan: Plan, facts: dict[str, Any]) -> None:
     """Write a model folder: the weights first, so that a description never stands alone."""
     write_weights(folder / WEIGHTS, network)
+    _describe(folder, SCHEMA, plan, facts)
+
+
+def save_ensemble(
+    folder: Path, members: Mapping[int, UNet], plan: Plan, facts: dict[str, Any]
+) -> None:
+    """Write a model folder with the networks of several folds, by fold."""
+    listed = []
+    for fold, network in members.items():
+        name = f"fold_{fold}.safetensors"
+        write_weights(folder / name, network)
+        listed.append({"fold": fold, "weights": name})
+    _describe(folder, ENSEMBLE_SCHEMA, plan, facts, listed)
+
+
+def _describe(
+    folder: Path,
+    schema: int,
+    plan: Plan,
+    facts: dict[str, Any],
+    members: Sequence[dict[str, Any]] = (),
+) -> None:
     description = {
-        "schema": SCHEMA,
+        "schema": schema,
         "unetseg": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **({_MEMBERS: members} if members else {}),
         "plan": to_values(plan),
         "facts": facts,
     }
     write_text(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
 
 
-def load(path: Path) -> TrainedModel:
+def load(path: Path, folds: Sequence[int] | None = None) -> TrainedModel:
     """Read a run folder or a model folder.
 
-    Raises ModelError if a file is missing or damaged, or a tensor does not fit, naming it.
+    folds : which members of an ensemble; all of them if not given
+
+    Raises ModelError if a file is missing or damaged, or a tensor does not fit, naming it;
+    UsageError if the model has no such member.
     """
     folder = _model_folder(path)
     description = _description(folder)
     plan = _plan(description, folder)
+    members = _chosen(_members(description, folder), folds, folder)
+    files = list(members.values()) or [WEIGHTS]
+    networks = tuple(_network(plan, folder / file) for file in files)
+    return TrainedModel(networks, plan, folder, description["facts"], tuple(members))
+
+
+def _network(plan: Plan, weights: Path) -> UNet:
     try:
         network = build(plan)
     except UsageError as error:
-        raise _unfit(error, folder / DESCRIPTION) from error
-    weights = folder / WEIGHTS
+        raise _unfit(error, weights.with_name(DESCRIPTION)) from error
     try:
         tensors = load_file(weights)
     except (OSError, SafetensorError) as error:
@@ -87,7 +135,53 @@ def load(path: Path) -> TrainedModel:
         if want != have:
             raise ModelError(f"tensor {name} does not fit", where=weights, expected=want, got=have)
     network.load_state_dict(tensors)
-    return TrainedModel(network.eval(), plan, folder, description["facts"])
+    return network.eval()
+
+
+def _members(description: dict[str, Any], folder: Path) -> dict[int, str]:
+    """The weights of an ensemble by fold; empty for a single network."""
+    listed = description.get(_MEMBERS, [])
+    try:
+        members = {int(each["fold"]): str(each["weights"]) for each in listed}
+    except (TypeError, KeyError, ValueError) as error:
+        raise _damaged(folder / DESCRIPTION) from error
+    # A name that leads elsewhere is no file of this model.
+    if any(Path(name).name != name for name in members.values()) or (
+        (description["schema"] == ENSEMBLE_SCHEMA) != bool(members)
+    ):
+        raise _damaged(folder / DESCRIPTION)
+    return members
+
+
+def _chosen(members: dict[int, str], folds: Sequence[int] | None, folder: Path) -> dict[int, str]:
+    if folds is None:
+        return members
+    if not members:
+        raise UsageError(
+            "the model is a single network, it has no folds to choose from", where=folder
+        )
+    for fold in folds:
+        if fold not in members:
+            known = ", ".join(map(str, members))
+            raise UsageError("no such fold in this model", where=folder, expected=known, got=fold)
+    return {fold: members[fold] for fold in folds}
+
+
+def refuse_ensemble(path: Path) -> None:
+    """Raise ModelError if a run or model folder holds several networks where one is needed."""
+    folder = _model_folder(path)
+    if members := _members(_description(folder), folder):
+        raise _not_single(folder, tuple(members))
+
+
+def _not_single(folder: Path, folds: tuple[int, ...]) -> ModelError:
+    return ModelError(
+        "a model of several networks, where one is needed",
+        where=folder,
+        expected="a run of one fold",
+        got=f"the folds {', '.join(map(str, folds))}",
+        hint=f"give the run of one of them, such as {folder.parent / f'fold_{folds[0]}'}",
+    )
 
 
 def load_plan(path: Path) -> Plan:
@@ -134,23 +228,38 @@ def _description(folder: Path) -> dict[str, Any]:
             "no trained model here",
             where=folder,
             expected=f"a run folder, or a folder with {DESCRIPTION} and {WEIGHTS}",
-            hint="train one with `unetseg train`, or give --model RUN",
+            hint=_instead(folder),
         ) from error
     except ValueError as error:
         raise ModelError(f"not JSON: {error}", where=path) from error
     if not isinstance(content, dict) or "schema" not in content:
         raise ModelError("not a model description of unetseg", where=path)
-    if content["schema"] != SCHEMA:
+    if content["schema"] not in (SCHEMA, ENSEMBLE_SCHEMA):
         raise ModelError(
             "a model of another schema",
             where=path,
-            expected=SCHEMA,
+            expected=f"{SCHEMA} or {ENSEMBLE_SCHEMA}",
             got=content["schema"],
             hint="update unetseg",
         )
     if not all(isinstance(content.get(key), dict) for key in ("plan", "facts")):
-        raise ModelError("a damaged model description", where=path, expected="plan and facts")
+        raise _damaged(path)
     return content
+
+
+def _instead(folder: Path) -> str:
+    """What to do where there is no model."""
+    folds = sorted(folder.glob(f"fold_*/model/{DESCRIPTION}"))
+    if folds:
+        one = folds[0].parent.parent
+        return f"not all folds are trained: let `unetseg train` go on, or give --model {one}"
+    return "train one with `unetseg train`, or give --model RUN"
+
+
+def _damaged(path: Path) -> ModelError:
+    return ModelError(
+        "a damaged model description", where=path, expected="plan, facts and the members, if any"
+    )
 
 
 def newest_run(runs: Path) -> Path:

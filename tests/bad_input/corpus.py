@@ -484,7 +484,7 @@ MODELS: tuple[BadModel, ...] = (
     BadModel(
         "schema",
         _description(lambda content: content.update(schema=99)),
-        r"model\.json: a model of another schema .*expected 1, got 99",
+        r"model\.json: a model of another schema .*expected 1 or 2, got 99",
     ),
     BadModel(
         "plan value",

@@ -46,6 +46,7 @@ class Predictor:
 
     model : a run folder or a model folder; the newest finished run under ./runs if None
     settings : plan values by dotted key that change the prediction (decode.*)
+    folds : which networks of an ensemble; all of them if not given
 
     Raises ModelError, UsageError or DeviceError.
     """
@@ -56,9 +57,10 @@ class Predictor:
         *,
         device: str = "auto",
         settings: Mapping[str, Any] | None = None,
+        folds: Sequence[int] | None = None,
     ) -> None:
         self.path = checkpoint.newest_run(Path("runs")) if model is None else Path(model)
-        trained = checkpoint.load(self.path)
+        trained = checkpoint.load(self.path, folds)
         plan = trained.plan
         for key in settings or {}:
             if not key.startswith("decode."):
@@ -74,9 +76,9 @@ class Predictor:
         self.machine = measure(where)
         precision = usable_precision(plan.training.precision, self.machine)
         self.task = make_task(plan)
-        self._segmenter = Segmenter(
-            trained.network.placed(where), plan, self.task, where, precision
-        )
+        self.folds = trained.folds
+        first, *others = (network.placed(where) for network in trained.networks)
+        self._segmenter = Segmenter(first, plan, self.task, where, precision, tuple(others))
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -110,12 +112,14 @@ class Request:
     """What a person asks of a prediction.
 
     output : a folder, or for a single input a file name; the current folder if None
+    folds : which networks of an ensemble; all of them if None
     command : as it was typed, for the manifest
     """
 
     inputs: Sequence[str | Path]
     model: Path | None = None
     output: Path | None = None
+    folds: Sequence[int] | None = None
     device: str = "auto"
     overwrite: bool = False
     probabilities: bool = False
@@ -153,8 +157,11 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
         listener(record)
     if not waiting:
         return tuple(done)
-    listener(Note(f"model {model}"))
-    predictor = Predictor(model, device=request.device, settings=request.settings)
+    predictor = Predictor(
+        model, device=request.device, settings=request.settings, folds=request.folds
+    )
+    members = f", folds {', '.join(map(str, predictor.folds))}" if predictor.folds else ""
+    listener(Note(f"model {model}{members}"))
     listener(Stage("predicting", len(waiting)))
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(_read, predictor, waiting[0].case)
@@ -167,6 +174,7 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
                 scan, prepared = current.result()
                 counts = _one(predictor, scan, prepared, job, probabilities=request.probabilities)
             except UnetsegError as error:
+                error.where = error.where or str(job.case.images[0])
                 record = _failure(job.case.images, error)
             else:
                 record = FileDone(
@@ -281,6 +289,7 @@ def _write_manifests(done: Sequence[FileDone], predictor: Predictor, request: Re
     facts = {
         "unetseg": __version__,
         "model": str(predictor.path.resolve()),
+        **({"folds": list(predictor.folds)} if predictor.folds else {}),
         "device": predictor.machine.device,
         "command": request.command,
         "labels": {str(label.value): label.name for label in predictor.labels},

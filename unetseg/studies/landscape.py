@@ -114,8 +114,11 @@ def landscapes(request: LandscapeRequest, listener: Listener = ignore_event) -> 
     Batch normalisation as in the paper: its scales and shifts are not moved, nor are biases, and
     its running statistics stay those of the trained model.
 
-    Raises ModelError for a run without a model, DataError if its cases cannot be found.
+    Raises ModelError for a run without a model or with several, DataError if its cases cannot be
+    found.
     """
+    for run in request.runs:
+        checkpoint.refuse_ensemble(run)
     loaded = [(run, checkpoint.load(run)) for run in request.runs]
     listener(Stage("loss at", len(loaded) * request.grid**2))
     return [_landscape(run, trained, request, listener) for run, trained in loaded]

@@ -17,9 +17,9 @@ from unetseg.windows import sliding
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A network with its plan and task, on a device.
+    """A network, or the networks of an ensemble, with plan and task, on a device.
 
-    mirrored : average over all combinations of the training's mirror axes
+    others : the further members of an ensemble, of the same plan
     """
 
     network: UNet
@@ -27,6 +27,7 @@ class Segmenter:
     task: Task
     device: torch.device
     precision: str
+    others: tuple[UNet, ...] = ()
 
     def outputs(self, prepared: Prepared) -> Tensor:
         """(K, *scan) float32 outputs on the scan's own grid, on the CPU."""
@@ -34,7 +35,8 @@ class Segmenter:
         coarsest = self.network.encoder.strides[-1]
         # Two voxels at the coarsest level, or instance normalisation has nothing to compare.
         smallest = [2 * stride for stride in coarsest]
-        self.network.eval()
+        for network in (self.network, *self.others):
+            network.eval()
         with torch.inference_mode(), autocast(self.device, self.precision):
             result = sliding(
                 self._pass(),
@@ -49,8 +51,13 @@ class Segmenter:
 
     def _pass(self) -> Callable[[Tensor], Tensor]:
         def once(x: Tensor) -> Tensor:
-            first: Tensor = self.network(x)[0]
-            return first
+            total: Tensor = self.network(x)[0]
+            # Window by window, so that a scan has one set of maps however many members there are.
+            # Outputs before softmax, as in nnU-Net: any task has a mean of them, and a member that
+            # is not sure of a voxel has less of a say in it.
+            for other in self.others:
+                total = total.float() + other(x)[0].float()
+            return total / (1 + len(self.others)) if self.others else total
 
         if not self.plan.decode.mirror:
             return once

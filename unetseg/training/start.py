@@ -87,6 +87,7 @@ def check_named(weights: str | None, init: str | None) -> None:
         )
     if init is not None:
         checkpoint.load_plan(Path(init))
+        checkpoint.refuse_ensemble(Path(init))
 
 
 def check_start(plan: Plan) -> None:
