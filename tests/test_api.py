@@ -10,9 +10,10 @@ import pytest
 from cubes import TINY, write_cubes
 
 import unetseg
-from unetseg import Predictor, evaluate, predict, train
+from unetseg import Predictor, cross_validate, evaluate, predict, train
+from unetseg.dataset.loading import load_scan
 from unetseg.errors import UsageError
-from unetseg.records import EpochDone, Event
+from unetseg.records import Case, EpochDone, Event
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,8 @@ def test_the_command_line_loads_torch_only_when_it_works() -> None:
 
 
 def test_the_verbs_are_what_the_package_promises() -> None:
-    assert set(unetseg.__all__) == {"Predictor", "__version__", "evaluate", "predict", "train"}
+    verbs = {"train", "cross_validate", "predict", "evaluate"}
+    assert set(unetseg.__all__) == {"Predictor", "__version__", *verbs}
     for name in unetseg.__all__:
         assert getattr(unetseg, name) is not None
     with pytest.raises(AttributeError, match="'unetseg' has no attribute 'fit'"):
@@ -86,6 +88,30 @@ def test_a_predictor_gives_the_mask_that_predict_writes(tmp_path: Path) -> None:
     ]
     np.testing.assert_array_equal(predictor(scan).array, written)
     np.testing.assert_array_equal(predictor(str(scan)).array, written)
+
+
+def test_cross_validate_and_predict_with_some_of_the_folds(tmp_path: Path) -> None:
+    data = write_cubes(tmp_path / "data", 4)
+    outcome = cross_validate(
+        data, tmp_path / "run", folds=2, group="case_([0-9])", settings=TINY, device="cpu"
+    )
+    assert outcome.finished
+    assert outcome.found is not None
+    assert sorted(outcome.found.scores.names) == [f"case_{number}" for number in range(4)]
+    scan = data / "images" / "case_0.nii.gz"
+    masks = {}
+    for folds in (None, (0,), (1,)):
+        output = tmp_path / f"out{folds}"
+        (record,) = predict(scan, output, model=outcome.run, folds=folds, device="cpu")
+        assert record.status == "done"
+        one = Predictor(outcome.run, folds=folds, device="cpu")
+        masks[folds] = one.segment(one.prepare(load_scan(Case("a", (scan,)))))[1]
+    assert not np.allclose(masks[0,], masks[1,])
+    assert not np.allclose(masks[0,], masks[None])
+    with pytest.raises(
+        UsageError, match=r"run: a training of all folds stands here; let all go on"
+    ):
+        train(data, tmp_path / "run", settings=TINY, device="cpu")
 
 
 def test_a_setting_that_is_none_is_refused(tmp_path: Path) -> None:

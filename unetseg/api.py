@@ -1,4 +1,4 @@
-"""The Python face: the three verbs with plain arguments."""
+"""The Python face: the verbs with plain arguments."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,8 @@ from unetseg.records import FileDone, Listener, ignore_event
 
 if TYPE_CHECKING:
     from unetseg.evaluation import Evaluation
-    from unetseg.training import Outcome
+    from unetseg.training import Outcome, Request
+    from unetseg.training.cross_validation import CrossValidation
 
 
 def train(
@@ -27,13 +28,45 @@ def train(
     Raises a subclass of UnetsegError that says what is wrong and what to do.
     """
     from unetseg import training
+    from unetseg.training.run_file import refuse_all_folds
+
+    refuse_all_folds(Path(run))
+    return training.train(_request(data, run, settings, device), listener)
+
+
+def cross_validate(
+    data: Path | str,
+    run: Path | str,
+    *,
+    folds: int = 5,
+    group: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    listener: Listener = ignore_event,
+) -> "CrossValidation":
+    """Train all folds in one run folder, or those that are missing; keep them as an ensemble.
+
+    group : what keeps cases in one fold: a column of the CSV list, or a regular expression with
+        one group that is searched in their names
+
+    Raises as `train` does.
+    """
+    from unetseg.training import cross_validation
+
+    asked = {**(settings or {}), "training.fold": 0, "training.folds": folds}
+    if group is not None:
+        asked["training.group"] = group
+    return cross_validation.cross_validate(_request(data, run, asked, device), listener)
+
+
+def _request(
+    data: Path | str, run: Path | str, settings: Mapping[str, Any] | None, device: str
+) -> "Request":
     from unetseg.config import check_keys
+    from unetseg.training import Request
 
     check_keys(settings or {}, where="settings")
-    request = training.Request(
-        Path(data), Path(run), dict(settings or {}), device=device, started=time()
-    )
-    return training.train(request, listener)
+    return Request(Path(data), Path(run), dict(settings or {}), device=device, started=time())
 
 
 def predict(
@@ -41,11 +74,14 @@ def predict(
     output: Path | str,
     *,
     model: Path | str | None = None,
+    folds: Sequence[int] | None = None,
     device: str = "auto",
     overwrite: bool = False,
     listener: Listener = ignore_event,
 ) -> tuple[FileDone, ...]:
     """Write a mask for every scan into the folder `output`; one record per file.
+
+    folds : which networks of an ensemble; all of them if not given
 
     A file that fails is among the records with its message. Raises ModelError, UsageError or
     DeviceError if nothing can be done at all.
@@ -57,6 +93,7 @@ def predict(
         several,
         model=None if model is None else Path(model),
         output=Path(output),
+        folds=folds,
         device=device,
         overwrite=overwrite,
     )

@@ -20,12 +20,15 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from unetseg.config import TrainingPlan
+from unetseg.dataset.folds import choose, make_folds
 from unetseg.errors import one_line
 from unetseg.evaluation import Summary
 from unetseg.metrics import DISTANCES
 from unetseg.planning.fingerprint import Fingerprint
 from unetseg.records import (
     Advance,
+    Case,
     EpochDone,
     Event,
     FileDone,
@@ -190,6 +193,24 @@ def print_scores(summaries: Sequence[Summary], unit: str) -> None:
             rows.append([name, statistic.metric, *(f"{n:.4f}" for n in numbers), defined])
     columns = ["class", "metric", "mean", "sd", "median", "worst", "defined / cases"]
     print_table(f"distances in {unit}" if unit else "", columns, rows)
+
+
+def describe_division(cases: Sequence[Case], training: TrainingPlan, *, every: bool) -> str:
+    """Which cases a training validates with; of `every` fold if all are asked for."""
+    division = choose(cases, training.fold, training.folds, training.seed)
+    if not every:
+        return division.reason
+    made = make_folds(cases, training.folds, training.seed)
+    group_of = {case.name: case.group for case in cases if case.group is not None}
+    head = f"{len(made)} folds, seed {training.seed}"
+    if group_of:
+        head += f", {len(set(group_of.values()))} groups by {training.group}"
+    lines = [f"{head}; the cases that validate in each:"]
+    for number, fold in enumerate(made):
+        groups = len({group_of[name] for name in fold.val if name in group_of})
+        of = f" of {groups} {'group' if groups == 1 else 'groups'}" if groups else ""
+        lines.append(f"fold {number}: {len(fold.val)}{of}: {one_line(', '.join(fold.val))}")
+    return "\n".join(lines)
 
 
 def describe_fingerprint(found: Fingerprint) -> str:

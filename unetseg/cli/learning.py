@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Self
@@ -13,8 +14,12 @@ from unetseg.cli.options import (
     Data,
     Device,
     Encoder,
+    Fold,
+    Folds,
+    Group,
     Ignore,
     Init,
+    Seed,
     Settings,
     Skip,
     SkipBad,
@@ -26,10 +31,15 @@ from unetseg.errors import UsageError
 
 if TYPE_CHECKING:
     from unetseg.training import Request
+    from unetseg.training.out_of_fold import OutOfFold
 
 
 def check(
     data: Data,
+    seed: Seed = None,
+    fold: Fold = None,
+    folds: Folds = None,
+    group: Group = None,
     task: Task = None,
     encoder: Encoder = None,
     skip: Skip = None,
@@ -41,11 +51,14 @@ def check(
 ) -> None:
     """Say what was found in DATA, what is wrong with it, and how it would be trained."""
     from unetseg.config.toml import describe
-    from unetseg.console import Display, describe_fingerprint, show_findings
+    from unetseg.console import Display, describe_division, describe_fingerprint, show_findings
     from unetseg.training import Request, plan_for
 
     values = overrides(
         settings,
+        training__seed=seed,
+        **_division(fold, folds),
+        training__group=group,
         data__task=task,
         data__ignore_value=ignore_label,
         network__encoder=encoder,
@@ -58,9 +71,21 @@ def check(
         plan, found = plan_for(request, display, existing=False)
         show_findings(found.findings, display)
     typer.echo(describe_fingerprint(found.fingerprint))
+    if all(finding.severity != "error" for finding in found.findings):
+        typer.echo(describe_division(found.cases, plan.training, every=bool(folds or group)))
     typer.echo(describe(plan))
     if any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(3)
+
+
+def _division(fold: str | None, folds: int | None) -> dict[str, int]:
+    """The plan values of `--fold` and `--folds`, of which a training has one at most."""
+    if fold is not None and folds is not None:
+        raise UsageError("give --fold to train one, or --folds to train all", where="--fold")
+    if fold is None:
+        return {} if folds is None else {"training__fold": 0, "training__folds": folds}
+    number, of = fold_of(fold)
+    return {"training__fold": number, "training__folds": of}
 
 
 class Stop:
@@ -98,8 +123,10 @@ def train(
     ] = None,
     time: Annotated[str | None, typer.Option(help="Time for everything, as in 10m or 2h.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of the training.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
-    fold: Annotated[str | None, typer.Option(help="Which fold validates, as in 0/5.")] = None,
+    seed: Seed = None,
+    fold: Fold = None,
+    folds: Folds = None,
+    group: Group = None,
     task: Task = None,
     encoder: Encoder = None,
     skip: Skip = None,
@@ -118,14 +145,13 @@ def train(
 
     if time is not None and epochs is not None:
         raise UsageError("give --time or --epochs, not both", where="train")
-    number = fold_of(fold) if fold else None
     values = overrides(
         settings,
         training__minutes=minutes(time) if time else None,
         training__epochs=epochs,
         training__seed=seed,
-        training__fold=number[0] if number else None,
-        training__folds=number[1] if number else None,
+        **_division(fold, folds),
+        training__group=group,
         data__task=task,
         data__ignore_value=ignore_label,
         network__encoder=encoder,
@@ -134,8 +160,12 @@ def train(
         training__init=str(init) if init else None,
     )
     from unetseg.training import Request
+    from unetseg.training.run_file import read_folds_asked, refuse_all_folds
 
     run = output or new_run(data)
+    trains_all = folds is not None or read_folds_asked(run) is not None
+    if fold is not None:
+        refuse_all_folds(run)
     request = Request(
         data,
         run,
@@ -145,7 +175,10 @@ def train(
         cache=cache,
         started=psutil.Process().create_time(),
     )
-    _train(request)
+    if trains_all:
+        _train_all(request)
+    else:
+        _train(request)
 
 
 def _train(request: "Request") -> None:
@@ -169,3 +202,50 @@ def _train(request: "Request") -> None:
         [*rows, ["mean", f"{outcome.validation.mean:.4f}"]],
     )
     typer.echo(f"{outcome.run}")
+
+
+def _train_all(request: "Request") -> None:
+    from unetseg.console import Display, show_findings
+    from unetseg.training import plan_for, refuse_errors
+    from unetseg.training.cross_validation import run_folds
+
+    with Display() as display, Stop() as stop:
+        plan, inspection = plan_for(request, display)
+        show_findings(inspection.findings, display)
+        refuse_errors(inspection)
+        display.line(f"run {request.run}")
+        outcome = run_folds(request, plan, inspection, display, stop)
+    if outcome.found is None:
+        typer.echo(f"stopped; the same command goes on in {outcome.run}", err=True)
+        raise typer.Exit(130)
+    _show_folds(outcome.found, outcome.classes)
+    typer.echo(f"{outcome.run}")
+
+
+def _show_folds(found: "OutOfFold", classes: Sequence[str]) -> None:
+    """Dice per class over all cases, and in every fold."""
+    from unetseg.console import print_table
+
+    numbers = sorted(set(found.folds))
+    per_fold = [found.of_fold(number) for number in numbers]
+    rows = []
+    for place, name in enumerate(classes):
+        spread = found.scores.spread(place)
+        row = [name, f"{spread.mean:.4f}", f"{spread.sd:.4f}"]
+        row += [f"{each.per_class[place]:.4f}" for each in per_fold]
+        row += [f"{found.cleaned.per_class[place]:.4f}"] if found.cleaned else []
+        rows.append([*row, f"{spread.defined} / {len(found.folds)}"])
+    mean = ["mean", f"{found.scores.mean:.4f}", "", *(f"{each.mean:.4f}" for each in per_fold)]
+    mean += [f"{found.cleaned.mean:.4f}"] if found.cleaned else []
+    print_table(
+        f"Dice out of fold, {len(found.folds)} cases in {len(numbers)} folds",
+        [
+            "class",
+            "mean",
+            "sd",
+            *(f"fold {number}" for number in numbers),
+            *(["cleaned"] if found.cleaned else []),
+            "defined / cases",
+        ],
+        [*rows, [*mean, ""]],
+    )

@@ -21,6 +21,18 @@ Weights = Annotated[
     str | None, typer.Option(help="Where the encoder begins: imagenet, medicalnet, or a file.")
 ]
 Init = Annotated[Path | None, typer.Option(help="A run whose model the training begins with.")]
+Fold = Annotated[str | None, typer.Option(help="Which fold validates, as in 0/5.")]
+Folds = Annotated[
+    int | None, typer.Option(min=2, help="Train all of this many folds, and keep an ensemble.")
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        help="What keeps cases in one fold: a column of the CSV list, or a regular expression"
+        " with one group, searched in their names, as in '^(patient[0-9]+)_'."
+    ),
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of everything random.")]
 Data = Annotated[Path, typer.Argument(help="A folder of images and masks, or a CSV file.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without the cases that fail.")]
 

@@ -19,6 +19,9 @@ def predict(
     model: Annotated[
         Path | None, typer.Option(help="A run; the newest finished one under ./runs.")
     ] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="Which networks of an ensemble, as in 0,2; all of them.")
+    ] = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write a map per class too.")
     ] = False,
@@ -32,15 +35,19 @@ def predict(
     settings: Settings = None,
 ) -> None:
     """Write a mask for every scan, on the scan's own grid."""
+    from unetseg.arguments import whole_numbers
     from unetseg.console import Display
+
+    members = whole_numbers(folds, where="--folds") if folds is not None else None
+    values = overrides(settings)
     from unetseg.prediction import Request
     from unetseg.prediction import predict as run
 
-    values = overrides(settings)
     request = Request(
         inputs,
         model=model,
         output=output,
+        folds=members,
         device=device,
         overwrite=overwrite,
         probabilities=probabilities,

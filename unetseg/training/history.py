@@ -1,14 +1,21 @@
-"""The tables of a run: a line per epoch, and the Dice of every validation case."""
+"""The log and the tables of a run: a line per epoch, the Dice of every validation case."""
 
 import csv
 import io
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from unetseg.files import write_text
 from unetseg.records import EpochDone
 from unetseg.training.validation import Validation
+
+
+def append_log(path: Path, text: str) -> None:
+    """Append a line with the time before it."""
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+        log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
 
 
 def append_history(path: Path, row: EpochDone, classes: Sequence[str]) -> None:

@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from unetseg.config import IGNORED
+from unetseg.config import IGNORED, DataPlan
 from unetseg.dataset.loading import load_scan, load_truth, with_channels
+from unetseg.geometry import Geometry
 from unetseg.metrics import dice_per_class
 from unetseg.pipeline import class_indices, prepare
-from unetseg.records import Advance, Case, Listener
+from unetseg.records import Advance, Case, Listener, Mask, Scan
 from unetseg.tasks.segmenting import Segmenter
+
+Indices = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,14 @@ class Validation:
         counts = defined.sum(0)
         return tuple(float(s / n) if n else float("nan") for s, n in zip(sums, counts, strict=True))
 
+    def spread(self, place: int) -> "Spread":
+        """Over the cases in which foreground class number `place`, from 0, is defined."""
+        column = np.array([row[place] for row in self.dice])
+        defined = column[~np.isnan(column)]
+        mean = float(defined.mean()) if defined.size else float("nan")
+        sd = float(defined.std(ddof=1)) if defined.size > 1 else float("nan")
+        return Spread(mean, sd, defined.size)
+
     @property
     def mean(self) -> float:
         """Mean over the classes that are defined; NaN if none is."""
@@ -36,18 +49,45 @@ class Validation:
         return float(np.mean(values)) if values else float("nan")
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (over n - 1) of the defined cases; NaN for too few of them."""
+
+    mean: float
+    sd: float
+    defined: int
+
+
 def validate(segmenter: Segmenter, cases: Sequence[Case], listener: Listener) -> Validation:
     """Segment every case and compare with its truth."""
-    data = segmenter.plan.data
-    classes = range(1, len(data.class_values))
     rows = []
     for case in cases:
-        scan = with_channels(load_scan(case), data.channels)
-        truth = class_indices(load_truth(case, scan.geometry).array, data).numpy()
-        outputs = segmenter.outputs(prepare(scan, data))
-        mask = segmenter.task.decode(outputs, scan.geometry)
-        predicted = class_indices(mask.array, data).numpy()
-        known = truth != IGNORED
-        rows.append(dice_per_class(truth[known], predicted[known], tuple(classes)))
+        _, mask = segmented(segmenter, case)
+        truth = true_indices(case, mask.geometry, segmenter.plan.data)
+        rows.append(case_dice(truth, mask, segmenter.plan.data))
         listener(Advance(case.name))
     return Validation(tuple(case.name for case in cases), tuple(rows))
+
+
+def segmented(segmenter: Segmenter, case: Case) -> tuple[Scan, Mask]:
+    """A case's scan and the mask that the segmenter makes of it."""
+    data = segmenter.plan.data
+    scan = with_channels(load_scan(case), data.channels)
+    outputs = segmenter.outputs(prepare(scan, data))
+    return scan, segmenter.task.decode(outputs, scan.geometry)
+
+
+def true_indices(case: Case, geometry: Geometry, data: DataPlan) -> Indices:
+    """(*S) class indices of a case's truth, IGNORED where it is not known."""
+    indices: Indices = class_indices(load_truth(case, geometry).array, data).numpy()
+    return indices
+
+
+def case_dice(truth: Indices, mask: Mask, data: DataPlan) -> tuple[float, ...]:
+    """Dice per foreground class over the voxels whose truth is known.
+
+    truth : (*S) class indices
+    """
+    predicted = class_indices(mask.array, data).numpy()
+    known = truth != IGNORED
+    return dice_per_class(truth[known], predicted[known], range(1, len(data.class_values)))

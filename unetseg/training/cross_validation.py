@@ -1,0 +1,380 @@
+"""All folds of a data set in one run folder: trained one by one, scored out of fold, kept as one.
+
+RUN/fold_0, fold_1, ... are run folders like any other. RUN/model is the ensemble of their models.
+"""
+
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import time
+from typing import Any, Literal
+
+from unetseg import checkpoint
+from unetseg.config import Plan, to_values
+from unetseg.config.toml import write_plan
+from unetseg.dataset.folds import FOLDS, Fold, make_folds, pick, read_folds, usable, write_folds
+from unetseg.dataset.listing import counted, some
+from unetseg.devices import find_device, measure
+from unetseg.errors import DataError, UsageError
+from unetseg.files import write_text
+from unetseg.planning.fingerprint import Inspection
+from unetseg.records import Listener, Note, ignore_event
+from unetseg.tasks import make_task
+from unetseg.tasks.cleaning import cleanings, with_cleanings
+from unetseg.training import Request, plan_for, refuse_errors, run_plan
+from unetseg.training.history import append_log
+from unetseg.training.out_of_fold import (
+    CLEANED,
+    TABLE,
+    FoldCases,
+    FoldScores,
+    OutOfFold,
+    mask_of,
+    read_scores,
+    segment_unseen,
+    write_cleaned,
+    write_table,
+)
+from unetseg.training.run_file import fold_folder, read_folds_asked, write_run_file
+from unetseg.training.selection import Decision, Selection, Unseen, select
+from unetseg.training.validation import Validation
+
+# Of the whole time, for what comes after the last fold: comparing and cleaning masks.
+_LAST_SHARE = 0.02
+# Of the share of a fold, for its masks, before those of another fold were timed.
+_MASKS_SHARE = 0.05
+# Comparing holds some arrays of eight bytes a voxel.
+_BYTES_PER_VOXEL = 64
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """How the training of all folds ended.
+
+    classes : the foreground classes, by name
+    folds : how many there are
+    found : None if it was asked to stop before all were trained
+    decisions : which ways of cleaning the masks were compared
+    """
+
+    run: Path
+    classes: tuple[str, ...]
+    folds: int
+    found: OutOfFold | None = None
+    decisions: tuple[Decision, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        return self.found is not None
+
+
+def cross_validate(
+    request: Request,
+    listener: Listener = ignore_event,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> CrossValidation:
+    """Train all folds of the request's run folder, or those that are missing, and combine them.
+
+    should_stop : asked between steps and between masks; the fold that it stops is saved
+
+    Raises what `train` raises, and UsageError if there is only one fold, or the run folder
+    holds another training.
+    """
+    plan, found = plan_for(request, listener)
+    refuse_errors(found)
+    return run_folds(request, plan, found, listener, should_stop)
+
+
+def run_folds(
+    request: Request,
+    plan: Plan,
+    found: Inspection,
+    listener: Listener = ignore_event,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> CrossValidation:
+    """Train all folds by a plan that is already made; see `cross_validate`."""
+    return _Folds(request, plan, found, listener).go(should_stop)
+
+
+@dataclass(frozen=True)
+class FoldTraining:
+    """All that the training of one fold needs.
+
+    request : for all folds, its run is the folder of them all
+    plan : for all folds
+    device : by name
+    minutes : the fold's share of the plan's minutes, None if the plan has none
+    """
+
+    request: Request
+    plan: Plan
+    found: Inspection
+    fold: int
+    device: str
+    minutes: float | None
+
+    @property
+    def unseen(self) -> FoldCases:
+        """The cases that validate in this fold."""
+        cases = self.found.cases
+        folds = read_folds(self.request.run / FOLDS, cases)
+        return FoldCases(self.request.run, self.fold, pick(cases, folds, self.fold).val)
+
+
+def train_fold(
+    training: FoldTraining, listener: Listener, should_stop: Callable[[], bool]
+) -> FoldScores | None:
+    """Train a fold, or go on with it, and segment the cases that it has not learned from.
+
+    None if it was asked to stop. Folds share nothing but folds.json and the prepared cases, so
+    that several may be trained at the same time, each by a call and on a device of its own.
+    """
+    unseen, whole = training.unseen, training.plan.training
+    if not _is_trained(unseen, training.plan):
+        run = training.request.run
+        write_text(unseen.folder / FOLDS, (run / FOLDS).read_text(encoding="utf-8"))
+        reasons = {
+            "training.fold": "one of all, see the folder above",
+            "training.minutes": "an equal share of the time for all folds",
+        }
+        plan = replace(
+            training.plan,
+            training=replace(whole, fold=training.fold, minutes=training.minutes),
+            reasons={**training.plan.reasons, **reasons},
+        )
+        request = replace(training.request, run=unseen.folder, overrides={}, device=training.device)
+        if not run_plan(request, plan, training.found, listener, should_stop).finished:
+            return None
+    return segment_unseen(unseen, training.device, whole.minutes, listener, should_stop)
+
+
+def _is_trained(unseen: FoldCases, plan: Plan) -> bool:
+    """Whether the fold has a model that was trained for as long as the plan wants."""
+    if not (unseen.folder / "model" / checkpoint.DESCRIPTION).is_file():
+        return False
+    if not checkpoint.read_facts(unseen.folder).get("finished"):
+        return False
+    had, wants = checkpoint.load_plan(unseen.folder).training, plan.training
+    if wants.minutes is None:
+        lengths = [(each.epochs, each.steps_per_epoch) for each in (had, wants)]
+        return had.minutes is None and lengths[0] == lengths[1]
+    # Shares of one budget differ a little from fold to fold, so that only the whole can tell.
+    scores = read_scores(unseen)
+    return scores is None or scores.minutes == wants.minutes
+
+
+class _Folds:
+    """The training of all folds, from the division to the ensemble."""
+
+    def __init__(self, request: Request, plan: Plan, found: Inspection, listener: Listener) -> None:
+        self.request, self.run, self.found = request, request.run, found
+        self.plan = replace(
+            plan,
+            training=replace(plan.training, fold=0),
+            reasons={**plan.reasons, "training.fold": "all are trained, in folders of their own"},
+        )
+        self.show = listener
+        self.folds = self._divided()
+        self._refuse_changed()
+        # Only now, so that a training that cannot begin leaves no folder behind.
+        write_plan(self.plan, self.run / "plan.toml")
+        write_run_file(self.run, request.data, folds=plan.training.folds)
+        if not (self.run / FOLDS).is_file():
+            write_folds(self.run / FOLDS, self.folds)
+
+    def say(self, text: str, level: Literal["info", "warning"] = "info") -> None:
+        append_log(self.run / "log.txt", text)
+        self.show(Note(text, level))
+
+    def _divided(self) -> Sequence[Fold]:
+        """The folds, as the run folder has them or as they are made."""
+        training, path = self.plan.training, self.run / FOLDS
+        asked = read_folds_asked(self.run)
+        _refuse_single(self.run)
+        if asked not in (None, training.folds):
+            raise UsageError(
+                "the run was begun with another number of folds",
+                where=self.run,
+                expected=asked,
+                got=training.folds,
+                hint="train into another folder",
+            )
+        if not path.is_file():
+            if any(case.split == "val" for case in usable(self.found.cases)):
+                raise UsageError(
+                    "the data set names its validation cases, so there is only one fold",
+                    where="--folds",
+                    hint="leave out --folds, or put these cases among the others",
+                )
+            return make_folds(self.found.cases, training.folds, training.seed)
+        folds = read_folds(path, self.found.cases)
+        if asked is None and len(folds) != training.folds:
+            raise UsageError(
+                "the file holds another number of folds",
+                where=path,
+                expected=len(folds),
+                got=training.folds,
+            )
+        twice = [n for n, times in Counter(n for f in folds for n in f.val).items() if times > 1]
+        if twice:
+            raise DataError(
+                f"{counted(len(twice), 'case')} in the validation of several folds: {some(twice)}",
+                where=path,
+                hint="let every case validate once, or remove the file to have new folds made",
+            )
+        return folds
+
+    def _refuse_changed(self) -> None:
+        """An ensemble has one plan; what a resumed training may change, folds may too."""
+        now = to_values(self.plan)
+        for fold in range(len(self.folds)):
+            folder = fold_folder(self.run, fold)
+            if not (folder / "model" / checkpoint.DESCRIPTION).is_file():
+                continue
+            then = to_values(checkpoint.load_plan(folder))
+            for section in ("data", "patch", "network"):
+                if json.dumps(now[section]) != json.dumps(then[section]):
+                    raise UsageError(
+                        f"the plan's section {section} is not the one that fold {fold} has",
+                        where=self.run / "plan.toml",
+                        hint="train into another folder, or undo the change",
+                    )
+
+    def go(self, should_stop: Callable[[], bool]) -> CrossValidation:
+        whole = CrossValidation(self.run, self.plan.data.class_names[1:], len(self.folds))
+        held = {name for fold in self.folds for name in fold.val}
+        left_out = [case.name for case in usable(self.found.cases) if case.name not in held]
+        if left_out:
+            self.say(f"{counted(len(left_out), 'case')} in no fold: {some(left_out)}", "warning")
+        if len(self.folds) < self.plan.training.folds:
+            self.say(f"only {len(self.folds)} folds, for so few cases or groups", "warning")
+        started = self.request.started
+        done: dict[int, FoldScores] = {}
+        todo = []
+        for fold in range(len(self.folds)):
+            training = self._training(fold, None)
+            scores = read_scores(training.unseen)
+            if scores is not None and _is_trained(training.unseen, self.plan):
+                self.say(f"fold {fold} is done: mean Dice {scores.validation.mean:.4f}")
+                done[fold] = scores
+            else:
+                todo.append(fold)
+        for fold in todo:
+            if should_stop():
+                return self._stopped(whole, done)
+            self.say(f"fold {fold} begins; {len(done)} of {len(self.folds)} are done")
+            training = self._training(fold, self._minutes(done))
+            training = replace(training, request=replace(self.request, started=started))
+            scores = train_fold(training, self.show, should_stop)
+            if scores is None:
+                return self._stopped(whole, done)
+            self.say(f"fold {fold}: mean Dice {scores.validation.mean:.4f} out of fold")
+            done[fold], started = scores, time()
+        return self._combined(whole, done)
+
+    def _training(self, fold: int, minutes: float | None) -> FoldTraining:
+        return FoldTraining(self.request, self.plan, self.found, fold, self.request.device, minutes)
+
+    def _minutes(self, done: Mapping[int, FoldScores]) -> float | None:
+        """How long the next fold may train: what is left, shared by the folds that are left."""
+        if self.plan.training.minutes is None:
+            return None
+        budget = 60 * self.plan.training.minutes
+        masks = [scores.seconds for scores in done.values()]
+        spent = sum(masks) + sum(self._seconds(fold) for fold in done)
+        share = ((1 - _LAST_SHARE) * budget - spent) / (len(self.folds) - len(done))
+        # Half of an equal share at least, or an ensemble would have a member that knows nothing.
+        share = max(share, 0.5 * budget / len(self.folds))
+        aside = 1.0 + 1.2 * max(masks) if masks else _MASKS_SHARE * share
+        return max(share - aside, 0.5 * share) / 60
+
+    def _seconds(self, fold: int) -> float:
+        return float(checkpoint.read_facts(fold_folder(self.run, fold)).get("seconds", 0.0))
+
+    def _stopped(self, whole: CrossValidation, done: Mapping[int, FoldScores]) -> CrossValidation:
+        self.say(f"stopped with {len(done)} of {len(self.folds)} folds done")
+        return whole
+
+    def _combined(self, whole: CrossValidation, done: Mapping[int, FoldScores]) -> CrossValidation:
+        """Compare cleanings, write the tables, and keep all networks as one model."""
+        by_name = {
+            name: (fold, dice)
+            for fold, scores in done.items()
+            for name, dice in zip(scores.validation.names, scores.validation.dice, strict=True)
+        }
+        cases = [case for case in self.found.cases if case.name in by_name]
+        names = tuple(case.name for case in cases)
+        scores = Validation(names, tuple(by_name[name][1] for name in names))
+        unseen = [Unseen(case, mask_of(self.run, case)) for case in cases]
+        selection = Selection(cleanings(self.plan), ())
+        if make_task(self.plan).cleans:
+            selection = select(unseen, self.plan, self.show, workers=self._workers())
+        for decision in selection.decisions:
+            self.say(decision.sentence())
+        plan = with_cleanings(self.plan, selection.wanted)
+        cleaned = None
+        shutil.rmtree(self.run / CLEANED, ignore_errors=True)
+        if selection.wanted:
+            cleaned = write_cleaned(self.run, unseen, plan, self.show)
+        found = OutOfFold(tuple(by_name[name][0] for name in names), scores, cleaned)
+        write_table(self.run / TABLE, found, whole.classes)
+        networks = {fold: checkpoint.load(fold_folder(self.run, fold)).network for fold in done}
+        facts = self._facts(found, selection.decisions)
+        checkpoint.save_ensemble(self.run / "model", dict(sorted(networks.items())), plan, facts)
+        text = f"finished {len(done)} folds: mean Dice {scores.mean:.4f} out of fold"
+        if cleaned is not None:
+            text += f", {cleaned.mean:.4f} after cleaning"
+        self.say(f"{text}, on {counted(len(cases), 'case')}")
+        return replace(whole, found=found, decisions=selection.decisions)
+
+    def _workers(self) -> int:
+        """How many cases are compared at the same time: no more than memory has room for."""
+        machine = measure(find_device("cpu"))
+        largest = max(self.found.voxels(least=1).values())
+        return max(1, min(machine.cores, machine.memory_bytes // (_BYTES_PER_VOXEL * largest)))
+
+    def _facts(self, found: OutOfFold, decisions: Sequence[Decision]) -> dict[str, Any]:
+        """Plain values for model.json; NaN has no place in JSON and becomes null."""
+
+        def plain(value: float) -> float | None:
+            return None if math.isnan(value) else round(value, 6)
+
+        def dice(scores: Validation) -> dict[str, float | None]:
+            names = self.plan.data.class_names[1:]
+            return dict(zip(names, map(plain, scores.per_class), strict=True))
+
+        of_folds = [
+            checkpoint.read_facts(fold_folder(self.run, fold)) for fold in range(len(self.folds))
+        ]
+        facts: dict[str, Any] = {
+            "finished": True,
+            "folds": list(range(len(self.folds))),
+            "seconds": round(sum(map(self._seconds, range(len(self.folds)))), 1),
+            "device": ", ".join(sorted({str(each.get("device")) for each in of_folds})),
+            "data": self.request.data.name,
+            "cases": len(found.folds),
+            "mean_dice": plain(found.scores.mean),
+            "dice": dice(found.scores),
+            "cleaning": [decision.sentence() for decision in decisions],
+        }
+        if found.cleaned is not None:
+            facts |= {
+                "cleaned_mean_dice": plain(found.cleaned.mean),
+                "cleaned_dice": dice(found.cleaned),
+            }
+        return facts
+
+
+def _refuse_single(run: Path) -> None:
+    """Raise UsageError if the run folder holds the training of one fold."""
+    begun = any((run / name).exists() for name in ("resume", "model", "history.csv"))
+    if begun and read_folds_asked(run) is None:
+        raise UsageError(
+            "a training of one fold stands here",
+            where=run,
+            hint="give another folder by -o to train all folds",
+        )
