@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from cubes import write_cubes, write_squares
 from PIL import Image
-from test_cli import Training, here, run, settings
+from test_cli import Training, cells, here, run, settings
 from typer.testing import CliRunner
 
 from unetseg.cli import app
@@ -41,23 +41,21 @@ def shown(folder: Path) -> Iterator[str]:
     yield done.stdout
 
 
-def test_a_table_of_all_folds_and_the_run(folder: Path, shown: str) -> None:
+def test_tables_of_classes_and_folds_and_the_run(folder: Path, shown: str) -> None:
     assert shown.splitlines()[-1] == "run"
-    assert "Dice out of fold, 4 cases in 2 folds" in shown
-    header = next(line for line in shown.splitlines() if "class" in line)
-    columns = [cell.strip() for cell in header.strip("┃").split("┃")]
-    assert columns[:5] == ["class", "mean", "sd", "fold 0", "fold 1"]
+    tables = cells(shown)
     with (folder / "run" / "out_of_fold.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     dice = np.array([float(row["dice label 1"]) for row in rows])
     of_fold = np.array([row["fold"] for row in rows])
-    numbers = [dice.mean(), dice.std(ddof=1), *(dice[of_fold == k].mean() for k in "01")]
-    row = next(line for line in shown.splitlines() if "label 1" in line)
-    cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells[1:5] == [f"{number:.4f}" for number in numbers]
-    assert cells[-1] == "4 / 4"
-    assert {of_fold[0] == of_fold[2], of_fold[1] == of_fold[3]} == {True}
-    assert of_fold[0] != of_fold[1]
+    expected = [f"{dice.mean():.4f}", f"{dice.std(ddof=1):.4f}"]
+    assert tables["label 1"][:2] == expected
+    assert tables["label 1"][-1] == "4 / 4"
+    assert tables["mean"][0] == expected[0]
+    for fold in "01":
+        assert tables[fold] == ["2", f"{dice[of_fold == fold].mean():.4f}"]
+    # By patient: cases 0 and 2, 1 and 3.
+    assert of_fold[0] == of_fold[2] != of_fold[1] == of_fold[3]
 
 
 @pytest.mark.usefixtures("shown")

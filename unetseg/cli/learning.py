@@ -223,29 +223,29 @@ def _train_all(request: "Request") -> None:
 
 
 def _show_folds(found: "OutOfFold", classes: Sequence[str]) -> None:
-    """Dice per class over all cases, and in every fold."""
+    """Dice of every class over all cases, and of every fold over all classes."""
     from unetseg.console import print_table
 
-    numbers = sorted(set(found.folds))
-    per_fold = [found.of_fold(number) for number in numbers]
+    scores, cleaned = found.scores, found.cleaned
     rows = []
     for place, name in enumerate(classes):
-        spread = found.scores.spread(place)
+        spread = scores.spread(place)
         row = [name, f"{spread.mean:.4f}", f"{spread.sd:.4f}"]
-        row += [f"{each.per_class[place]:.4f}" for each in per_fold]
-        row += [f"{found.cleaned.per_class[place]:.4f}"] if found.cleaned else []
+        row += [f"{cleaned.per_class[place]:.4f}"] if cleaned else []
         rows.append([*row, f"{spread.defined} / {len(found.folds)}"])
-    mean = ["mean", f"{found.scores.mean:.4f}", "", *(f"{each.mean:.4f}" for each in per_fold)]
-    mean += [f"{found.cleaned.mean:.4f}"] if found.cleaned else []
+    mean = ["mean", f"{scores.mean:.4f}", "", *([f"{cleaned.mean:.4f}"] if cleaned else []), ""]
     print_table(
-        f"Dice out of fold, {len(found.folds)} cases in {len(numbers)} folds",
+        "Dice out of fold",
+        ["class", "mean", "sd", *(["cleaned"] if cleaned else []), "defined / cases"],
+        [*rows, mean],
+    )
+    numbers = sorted(set(found.folds))
+    print_table(
+        "",
+        ["fold", "cases", "mean Dice"],
         [
-            "class",
-            "mean",
-            "sd",
-            *(f"fold {number}" for number in numbers),
-            *(["cleaned"] if found.cleaned else []),
-            "defined / cases",
+            [str(number), str(len(one.names)), f"{one.mean:.4f}"]
+            for number in numbers
+            for one in [found.of_fold(number)]
         ],
-        [*rows, [*mean, ""]],
     )
