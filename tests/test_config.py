@@ -175,12 +175,13 @@ def test_the_keys_of_a_plan():
     )
     training = (
         "group minutes anneal_share patience passes weights init encoder_rate frozen_share"
-        " validation_every snapshots"
+        " validation_every snapshots dice_over class_weights"
     )
     decode = "mirror largest_component min_size fill_holes"
     optional = {
         "data.merge_labels",
         "data.ignore_value",
+        "data.regions",
         *(f"network.{name}" for name in network.split()),
         *(f"training.{name}" for name in training.split()),
         *(f"decode.{name}" for name in decode.split()),

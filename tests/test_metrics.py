@@ -181,13 +181,13 @@ def test_dice_per_class():
     truth = np.array([[0, 1, 1, 2], [-3, 1, 2, 2]], np.int16)
     predicted = np.array([[0, 1, 2, 2], [-3, 0, 2, 1]], np.int16)
     # 1: 1 of 3 and 2 voxels in common; 2: 2 of 3 and 3; 5 is in neither; -3: 1 of 1 and 1.
-    found = metrics.dice_per_class(truth, predicted, (1, 2, 5, -3))
-    assert found == pytest.approx((2 / 5, 4 / 6, nan, 1.0), nan_ok=True)
+    found = metrics.dice_per_class(truth, predicted, ((1,), (2,), (5,), (-3,), (1, 2)))
+    assert found == pytest.approx((2 / 5, 4 / 6, nan, 1.0, 10 / 11), nan_ok=True)
 
 
 def test_dice_per_class_wants_equal_shapes():
     with pytest.raises(ShapeMismatch):
-        metrics.dice_per_class(np.zeros((2, 3), int), np.zeros((1, 3), int), (1,))
+        metrics.dice_per_class(np.zeros((2, 3), int), np.zeros((1, 3), int), ((1,),))
 
 
 @pytest.mark.parametrize(

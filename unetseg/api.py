@@ -104,13 +104,22 @@ def evaluate(
     truth: Path | str,
     predicted: Path | str,
     *,
+    model: Path | str | None = None,
     tolerance: float | None = None,
     listener: Listener = ignore_event,
 ) -> "Evaluation":
     """Score predicted masks against the truth, per class and case, in the scans' unit.
 
+    model : a run whose classes or regions are scored, by name, and whose ignored value is left out
     tolerance : of the surface Dice; the shortest edge of a voxel if not given
     """
     from unetseg import evaluation
 
-    return evaluation.evaluate(Path(truth), Path(predicted), tolerance=tolerance, listener=listener)
+    data = None
+    if model is not None:
+        from unetseg.checkpoint import load_plan
+
+        data = load_plan(Path(model)).data
+    return evaluation.evaluate(
+        Path(truth), Path(predicted), data=data, tolerance=tolerance, listener=listener
+    )

@@ -1,9 +1,12 @@
 """What the values of options mean."""
 
 import re
+import tomllib
 from pathlib import Path
 
+from unetseg.config import check_values
 from unetseg.errors import UsageError
+from unetseg.regions import Region
 
 
 def minutes(text: str) -> float:
@@ -29,6 +32,21 @@ def whole_numbers(text: str, *, where: str) -> tuple[int, ...]:
     if not parts or not all(part.isdecimal() for part in parts):
         raise UsageError("not whole numbers", where=where, expected="such as 20,56", got=text)
     return tuple(int(part) for part in parts)
+
+
+def regions_of(text: str) -> tuple[Region, ...]:
+    """{whole=[1, 2], core=[2]} as regions, as in a plan."""
+    try:
+        given = tomllib.loads(f"regions = {text}")["regions"]
+        regions = check_values({"data.regions": given}, where="--regions")["data.regions"]
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            "not regions",
+            where="--regions",
+            expected="such as {whole=[1, 2], core=[2]}",
+            got=text,
+        ) from error
+    return tuple(regions)
 
 
 def fold_of(text: str) -> tuple[int, int]:

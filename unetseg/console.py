@@ -223,10 +223,11 @@ def describe_fingerprint(found: Fingerprint) -> str:
         f" channels: {', '.join(found.channels)}, shapes {shapes[0]} to {shapes[-1]},"
         f" median spacing {spacing} {found.unit}"
     )
+    unknown = f"; not known: {found.ignored_share:.2%}" if found.ignored_share else ""
     if found.looks_like_objects:
         share = 1 - dict(found.label_counts).get(0, 0) / total
         ids = len([value for value, _ in found.label_counts if value])
-        return f"{head}\nlabels: {ids} object ids on {share:.2%} of the voxels"
+        return f"{head}\nlabels: {ids} object ids on {share:.2%} of the voxels{unknown}"
     names = {label.value: f"{label.name} " for label in found.label_names}
     shown = [f"{v} {names.get(v, '')}({n / total:.2%})" for v, n in found.label_counts]
-    return f"{head}\nlabels: {', '.join(shown)}"
+    return f"{head}\nlabels: {', '.join(shown)}{unknown}"

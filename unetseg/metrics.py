@@ -198,12 +198,15 @@ def score(
     return tuple(zip(METRICS, values, strict=True))
 
 
-def dice_per_class(truth: Labels, predicted: Labels, values: Sequence[int]) -> tuple[float, ...]:
-    """The Dice of each of the given values, without the surfaces: for use during training.
+def dice_per_class(
+    truth: Labels, predicted: Labels, classes: Sequence[Sequence[int]]
+) -> tuple[float, ...]:
+    """The Dice of each class, without the surfaces: for use during training.
 
     truth, predicted : (*S) integer, same shape
+    classes : the values that count as each of them
     """
-    return tuple(dice(truth == value, predicted == value) for value in values)
+    return tuple(dice(np.isin(truth, values), np.isin(predicted, values)) for values in classes)
 
 
 def class_boxes(truth: Labels, predicted: Labels) -> dict[int, tuple[slice, ...]]:
@@ -229,10 +232,11 @@ def class_boxes(truth: Labels, predicted: Labels) -> dict[int, tuple[slice, ...]
         for value, box in zip(values.tolist(), ndimage.find_objects(numbered), strict=True):
             if value and box is not None:
                 boxes.setdefault(value, []).append(box)
-    return {value: _around(boxes[value]) for value in sorted(boxes)}
+    return {value: around(boxes[value]) for value in sorted(boxes)}
 
 
-def _around(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
+def around(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
+    """The smallest box that holds all of the boxes."""
     return tuple(
         slice(min(side.start for side in sides), max(side.stop for side in sides))
         for sides in zip(*boxes, strict=True)

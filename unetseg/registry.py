@@ -86,7 +86,10 @@ SKIPS = Registry(
 TASKS = Registry(
     "task",
     "unetseg.tasks",
-    {"semantic": "unetseg.tasks.semantic:Semantic"},
+    {
+        "semantic": "unetseg.tasks.semantic:Semantic",
+        "regions": "unetseg.tasks.regions:Regions",
+    },
 )
 FORMATS = Registry(
     "format",

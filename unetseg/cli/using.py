@@ -25,6 +25,9 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write a map per class too.")
     ] = False,
+    regions: Annotated[
+        bool, typer.Option("--regions", help="Write a file with a channel per region too.")
+    ] = False,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write a PNG with the mask's outline too.")
     ] = False,
@@ -51,6 +54,7 @@ def predict(
         device=device,
         overwrite=overwrite,
         probabilities=probabilities,
+        regions=regions,
         settings=values,
         command=one_line(" ".join(["unetseg", *sys.argv[1:]])),
     )
@@ -96,16 +100,31 @@ def evaluate(
     merge_labels: Annotated[
         bool, typer.Option("--merge-labels", help="Object ids: every value but 0 is one class.")
     ] = False,
+    regions: Annotated[
+        str | None,
+        typer.Option(help="Classes of several values, as in '{whole=[1, 2], core=[2]}'."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A run whose classes or regions are scored, by name.")
+    ] = None,
     ignore_label: Ignore = None,
 ) -> None:
     """Compare masks with the truth: Dice, IoU, precision, recall, HD95, ASSD, surface Dice."""
     from unetseg import evaluation
+    from unetseg.arguments import regions_of
     from unetseg.console import Display, print_scores
 
+    data = None
+    if model is not None:
+        from unetseg.checkpoint import load_plan
+
+        data = load_plan(model).data
     with Display() as display:
         found = evaluation.evaluate(
             truth,
             predicted,
+            regions=regions_of(regions) if regions is not None else (),
+            data=data,
             ignore_value=ignore_label,
             tolerance=tolerance,
             geometry_tolerance=geometry_tolerance,

@@ -12,21 +12,16 @@ from functools import reduce
 from operator import getitem
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
+from unetseg.config.data import IGNORED as IGNORED
+from unetseg.config.data import STRICT, PositiveFloat
+from unetseg.config.data import DataPlan as DataPlan
 from unetseg.errors import UsageError, nearest
-from unetseg.geometry import Unit
-
-# In class indices: a voxel that counts neither in the loss nor in a metric.
-IGNORED = -1
-
-# An unknown key is a typing error, and a typing error must not train for hours.
-_STRICT = ConfigDict(extra="forbid")
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Portion = Annotated[float, Field(ge=0, lt=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PerAxis = tuple[Positive, ...]
 
@@ -39,36 +34,6 @@ def _several(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 Sizes = Annotated[tuple[Weight, ...], BeforeValidator(_several)]
-Normalisation = Literal["clip_zscore", "zscore", "zscore_nonzero", "percentile"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataPlan:
-    """What the network sees and what it names.
-
-    spacing : edge lengths of the plan's grid per axis, in `unit`; empty keeps each scan's own grid
-    orientation : canonical turns the axes to the world's (RAS for NIfTI), as_read leaves them
-    clip, mean, std : per channel, for the normalisation clip_zscore
-    class_values : the values in the mask files, background (0) first
-    merge_labels : every non-zero value is one class (object ids seen as foreground)
-    ignore_value : voxels with this value count neither in the loss nor in a metric
-    """
-
-    __pydantic_config__ = _STRICT
-    task: str
-    dimensions: Literal[2, 3]
-    channels: tuple[str, ...]
-    unit: Unit
-    spacing: tuple[PositiveFloat, ...] = ()
-    orientation: Literal["canonical", "as_read"]
-    normalisation: Normalisation
-    clip: tuple[tuple[float, float], ...] = ()
-    mean: tuple[float, ...] = ()
-    std: tuple[PositiveFloat, ...] = ()
-    class_names: tuple[str, ...]
-    class_values: tuple[int, ...]
-    merge_labels: bool = False
-    ignore_value: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +44,7 @@ class PatchPlan:
     batch : patches per step
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
     size: PerAxis
     batch: Positive
 
@@ -102,7 +67,7 @@ class NetworkPlan:
     recompute : the dense encoders keep less for the backward pass and compute it again
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
     encoder: str
     skip: str
     levels: Positive
@@ -134,7 +99,7 @@ class AugmentPlan:
     noise, blur : largest standard deviation (normalised intensity; voxels)
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
     mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...]
     spatial_probability: Share
     rotation_degrees: tuple[Annotated[float, Field(ge=0, le=180)], ...]
@@ -165,11 +130,13 @@ class TrainingPlan:
     snapshots : how many times the averaged weights are set aside, evenly over the training
     average_decay : decay of the averaged weights per step; 0 switches averaging off
     foreground_share : share of the patches centred on a voxel of a class
+    dice_over : Dice of the whole batch, or of each case's patch and then the mean
+    class_weights : in the cross-entropy, of each class but the background (1); empty: all alike
     validation_cases : cases scored after an epoch; all of them are scored at the end
     validation_every : epochs from one validation to the next
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
     seed: Annotated[int, Field(ge=0)]
     fold: Annotated[int, Field(ge=0)]
     folds: Annotated[int, Field(ge=2)]
@@ -192,6 +159,8 @@ class TrainingPlan:
     foreground_share: Share
     dice_weight: Weight
     cross_entropy_weight: Weight
+    dice_over: Literal["batch", "case"] = "batch"
+    class_weights: tuple[PositiveFloat, ...] = ()
     precision: Literal["float32", "bfloat16", "float16"]
     validation_cases: Positive
     validation_every: Positive = 1
@@ -211,7 +180,7 @@ class DecodePlan:
     fill_holes : classes that take the background which they enclose
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
     overlap: Annotated[float, Field(ge=0, lt=1)]
     mirror: bool = False
     largest_component: Names = ()
@@ -223,7 +192,7 @@ class DecodePlan:
 class Plan:
     """Everything that shapes a training and its predictions."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
     data: DataPlan
     patch: PatchPlan
     network: NetworkPlan
@@ -265,6 +234,13 @@ class Plan:
             raise ValueError("data.class_names and data.class_values differ in length")
         if len(self.data.class_values) < 2 or self.data.class_values[0] != 0:
             raise ValueError("data.class_values must begin with 0 and hold one class more")
+        self.data.check_regions()
+        classes, weights = len(self.data.class_values) - 1, len(self.training.class_weights)
+        if weights not in (0, classes):
+            raise ValueError(
+                f"training.class_weights needs one entry per class but the background ({classes}),"
+                f" got {weights}"
+            )
         is_open = self.training.minutes is None and self.training.epochs is None
         if is_open and self.training.anneal_share == 1:
             raise ValueError(

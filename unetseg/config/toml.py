@@ -7,11 +7,12 @@ from typing import Any
 
 import tomlkit
 from tomlkit.container import Container
-from tomlkit.items import Table
+from tomlkit.items import Item, Table
 
-from unetseg.config import Plan, check_keys, checked_plan
+from unetseg.config import Plan, check_keys, checked_plan, plan_keys
 from unetseg.errors import UsageError
 from unetseg.files import write_text
+from unetseg.regions import Region
 
 
 def write_plan(plan: Plan, path: Path) -> None:
@@ -38,10 +39,20 @@ def _table(record: Any, prefix: str, reasons: Mapping[str, str]) -> Table:
         if is_dataclass(value):
             table.add(item.name, _table(value, key, reasons))
             continue
-        entry = tomlkit.item(_plain(value))
+        entry = _regions(value) if key == "data.regions" else tomlkit.item(_plain(value))
         if key in reasons:
             entry.comment(reasons[key])
         table.add(item.name, entry)
+    return table
+
+
+def _regions(regions: tuple[Region, ...]) -> Item:
+    """In one line as for `--set`: a table of its own would have no place for the reason."""
+    if not regions:
+        return tomlkit.item([])
+    table = tomlkit.inline_table()
+    for region in regions:
+        table.add(region.name, list(region.values))
     return table
 
 
@@ -65,7 +76,7 @@ def read_plan(path: Path) -> Plan:
 
 def _flat(table: Any, prefix: str, reasons: dict[str, str]) -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and prefix + name not in plan_keys():
             yield from _flat(value, f"{prefix}{name}.", reasons)
             continue
         # A Boolean is handed out bare; its comment stays with the item in the container.

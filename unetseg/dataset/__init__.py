@@ -14,6 +14,7 @@ from unetseg.dataset.tables import is_table, read_table
 from unetseg.errors import DataError
 from unetseg.formats import suffixes
 from unetseg.records import Case, Finding, Label
+from unetseg.regions import Region
 
 __all__ = ["IMAGES_ONLY", "Dataset", "Found", "find_cases", "find_scans"]
 
@@ -28,6 +29,7 @@ class Dataset:
     reason : one sentence that says why the folder was read so, with counts
     label_names, channel_names : from dataset.json, else empty
     ignore_value : the mask value of voxels that nobody has annotated, if dataset.json names one
+    regions, region_values : from dataset.json; the value that each region is written with
     findings : files without a partner, names that are not clear, files that are missing
     """
 
@@ -38,6 +40,8 @@ class Dataset:
     channel_names: tuple[str, ...] = ()
     ignore_value: int | None = None
     findings: tuple[Finding, ...] = ()
+    regions: tuple[Region, ...] = ()
+    region_values: tuple[int, ...] = ()
 
 
 def find_cases(path: Path) -> Dataset:
@@ -85,6 +89,8 @@ def _dataset(reading: Reading) -> Dataset:
         reading.description.channels,
         reading.description.ignore_value,
         reading.findings,
+        reading.description.regions,
+        reading.description.region_values,
     )
 
 

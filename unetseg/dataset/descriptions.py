@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from unetseg.errors import DataError
 from unetseg.records import Label
+from unetseg.regions import Region, fault
 
 FILE_NAME = "dataset.json"
 IGNORE = "ignore"
@@ -18,6 +20,8 @@ class Description:
     """What dataset.json says.
 
     labels : by value, without the ignore label
+    regions : all of these names, in the file's order, if one of them stands for several values
+    region_values : the value that each region is written with (regions_class_order)
     ignore_value : of voxels that nobody has annotated
     training : image and mask of each training case, relative to the file's folder
     announced : number of training cases that the file promises
@@ -28,6 +32,8 @@ class Description:
     ignore_value: int | None = None
     training: tuple[tuple[str, str], ...] = ()
     announced: int | None = None
+    regions: tuple[Region, ...] = ()
+    region_values: tuple[int, ...] = ()
 
 
 def read_description(folder: Path) -> Description:
@@ -43,7 +49,9 @@ def read_description(folder: Path) -> Description:
         raise DataError(
             "not a description of a data set", where=path, expected="a JSON object {...}"
         )
-    labels = _labels(_mapping(content, "labels", path), path)
+    entries = _mapping(content, "labels", path)
+    regions = _regions(entries, path)
+    labels = _labels(entries, path)
     channels = _mapping(content, "channel_names", path) or _mapping(content, "modality", path)
     announced = content.get("numTraining")
     return Description(
@@ -52,6 +60,8 @@ def read_description(folder: Path) -> Description:
         next((label.value for label in labels if label.name == IGNORE), None),
         _training(content.get("training"), path),
         announced if isinstance(announced, int) else None,
+        regions,
+        _region_values(content.get("regions_class_order"), regions, path),
     )
 
 
@@ -88,7 +98,8 @@ def _mapping(content: Mapping[str, object], key: str, path: Path) -> Mapping[str
 
 def _labels(entries: Mapping[str, object], path: Path) -> tuple[Label, ...]:
     labels = sorted(
-        (_label(key, entry, path) for key, entry in entries.items()), key=lambda label: label.value
+        (_label(key, entry, path) for key, entry in entries.items() if not _is_region(entry)),
+        key=lambda label: label.value,
     )
     value, times = next(iter(Counter(label.value for label in labels).most_common(1)), (0, 0))
     if times > 1:
@@ -98,23 +109,61 @@ def _labels(entries: Mapping[str, object], path: Path) -> tuple[Label, ...]:
 
 
 def _label(key: str, entry: object, path: Path) -> Label:
+    if isinstance(entry, list):
+        (entry,) = entry
     if isinstance(entry, int) and not isinstance(entry, bool):
         return Label(entry, key)
     if isinstance(entry, str) and key.isascii() and key.isdigit():
         return Label(int(key), entry)
-    if isinstance(entry, list):
-        raise DataError(
-            f'label "{key}" is a region of several values, which cannot be learned yet',
-            where=path,
-            got=json.dumps(entry)[:60],
-            hint="give every value that the masks hold one name of its own",
-        )
     raise DataError(
         f'label "{key}" is not understood',
         where=path,
         expected='"name": value (nnU-Net) or "value": "name" (Decathlon)',
         got=json.dumps(entry)[:60],
     )
+
+
+def _regions(entries: Mapping[str, object], path: Path) -> tuple[Region, ...]:
+    """Every name but the background's and the ignore label's, if one has several values."""
+    if not any(_is_region(entry) for entry in entries.values()):
+        return ()
+    regions = []
+    for key, entry in entries.items():
+        if _is_region(entry):
+            if key == IGNORE or not all(type(value) is int for value in entry):
+                raise DataError(
+                    f'label "{key}" is not understood',
+                    where=path,
+                    expected="one whole number" if key == IGNORE else "whole numbers",
+                    got=json.dumps(entry)[:60],
+                )
+            regions.append(Region(key, tuple(sorted(entry))))
+            continue
+        label = _label(key, entry, path)
+        if label.value != 0 and label.name != IGNORE:
+            regions.append(Region(label.name, (label.value,)))
+    if found := fault(regions):
+        raise DataError(f'"labels": {found}', where=path)
+    return tuple(regions)
+
+
+def _is_region(entry: object) -> TypeGuard[list[Any]]:
+    return isinstance(entry, list) and len(entry) != 1
+
+
+def _region_values(order: object, regions: Sequence[Region], path: Path) -> tuple[int, ...]:
+    if order is None or not regions:
+        return ()
+    if not isinstance(order, list) or not all(isinstance(value, int) for value in order):
+        raise DataError(
+            '"regions_class_order" is not understood',
+            where=path,
+            expected="a list of label values, one for each region",
+            got=json.dumps(order)[:60],
+        )
+    if found := fault(regions, order):
+        raise DataError(f'"regions_class_order": {found}', where=path)
+    return tuple(order)
 
 
 def _channels(entries: Mapping[str, object], path: Path) -> tuple[str, ...]:

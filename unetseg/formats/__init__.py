@@ -4,10 +4,8 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from unetseg.errors import DataError, one_line
+from unetseg.formats.voxels import Maps
 from unetseg.records import Mask, Scan
 from unetseg.registry import FORMATS
 
@@ -37,7 +35,7 @@ class Format(Protocol):
         ...
 
     def maps_suffix(self, path: Path) -> str:
-        """The suffix of float32 maps for a scan named `path`."""
+        """The suffix of float32 or uint8 maps for a scan named `path`."""
         ...
 
     def write(self, mask: Mask, path: Path, like: Scan) -> None:
@@ -48,10 +46,8 @@ class Format(Protocol):
         """
         ...
 
-    def write_maps(
-        self, maps: NDArray[np.float32], names: tuple[str, ...], path: Path, like: Scan
-    ) -> None:
-        """Write (K, *S) float32 maps on the grid of `like`, atomically."""
+    def write_maps(self, maps: Maps, names: tuple[str, ...], path: Path, like: Scan) -> None:
+        """Write (K, *S) float32 or uint8 maps on the grid of `like`, atomically."""
         ...
 
 

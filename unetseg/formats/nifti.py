@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from unetseg.errors import DataError
 from unetseg.files import replacing
 from unetseg.formats.voxels import (
+    Maps,
     check_grid,
-    check_maps,
+    checked_maps,
     checked_values,
     smallest_integers,
     too_large,
@@ -96,14 +97,12 @@ class Nifti:
         header = _header_like(like)
         _write(smallest_integers(mask.array).reshape(_stored_shape(header, like)), header, path)
 
-    def write_maps(
-        self, maps: NDArray[np.float32], names: tuple[str, ...], path: Path, like: Scan
-    ) -> None:
-        """Write maps as (X, Y, Z, K) float32. NIfTI has no place for the names."""
-        check_maps(maps, names, like)
+    def write_maps(self, maps: Maps, names: tuple[str, ...], path: Path, like: Scan) -> None:
+        """Write maps as (X, Y, Z, K). NIfTI has no place for the names."""
+        maps = checked_maps(maps, names, like)
         spatial = (*like.geometry.shape, 1)[:3]
         last = np.moveaxis(maps, 0, -1).reshape((*spatial, len(names)))
-        _write(last.astype(np.float32, copy=False), _header_like(like), path)
+        _write(last, _header_like(like), path)
 
 
 @contextmanager

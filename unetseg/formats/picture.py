@@ -20,8 +20,8 @@ from unetseg.errors import DataError
 from unetseg.files import replacing
 from unetseg.formats.tiff import Tiff
 from unetseg.formats.voxels import (
+    Maps,
     check_grid,
-    check_maps,
     checked_values,
     grey_or_colours,
     smallest_integers,
@@ -103,11 +103,8 @@ class Picture:
         with replacing(path) as temporary:
             temporary.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(array)))
 
-    def write_maps(
-        self, maps: NDArray[np.float32], names: tuple[str, ...], path: Path, like: Scan
-    ) -> None:
+    def write_maps(self, maps: Maps, names: tuple[str, ...], path: Path, like: Scan) -> None:
         """Write a TIFF: no picture format holds float32."""
-        check_maps(maps, names, like)
         Tiff().write_maps(maps, names, path, like)
 
 

@@ -17,8 +17,9 @@ from unetseg.formats.tiff_axes import roles
 from unetseg.formats.tiff_checks import check_whole, complaints, single_image
 from unetseg.formats.tiff_metadata import channel_names, has_axes, spacing_and_unit
 from unetseg.formats.voxels import (
+    Maps,
     check_grid,
-    check_maps,
+    checked_maps,
     checked_values,
     grey_or_colours,
     smallest_integers,
@@ -79,12 +80,9 @@ class Tiff:
         check_grid(mask, like)
         _write(smallest_integers(mask.array), mask.geometry, path)
 
-    def write_maps(
-        self, maps: NDArray[np.float32], names: tuple[str, ...], path: Path, like: Scan
-    ) -> None:
+    def write_maps(self, maps: Maps, names: tuple[str, ...], path: Path, like: Scan) -> None:
         """Write (K, *S) maps with axes CZYX or CYX and the names of the maps."""
-        check_maps(maps, names, like)
-        _write(maps.astype(np.float32, copy=False), like.geometry, path, names)
+        _write(checked_maps(maps, names, like), like.geometry, path, names)
 
 
 def _read(path: Path, *, is_mask: bool) -> Scan:

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from unetseg.errors import DataError, ShapeMismatch
 from unetseg.records import Mask, Scan
 
+# Probabilities, or 0 and 1.
+Maps = NDArray[np.float32] | NDArray[np.uint8]
+
 _INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
 
 
@@ -78,8 +81,11 @@ def check_grid(mask: Mask, like: Scan) -> None:
         )
 
 
-def check_maps(maps: NDArray[np.float32], names: tuple[str, ...], like: Scan) -> None:
-    """Raises ShapeMismatch if the maps are not (K, *S) with K names on the grid of the scan."""
+def checked_maps(maps: Maps, names: tuple[str, ...], like: Scan) -> Maps:
+    """The maps, as float32 unless they are uint8.
+
+    Raises ShapeMismatch if they are not (K, *S) with K names on the grid of the scan.
+    """
     expected = (len(names), *like.geometry.shape)
     if maps.shape != expected:
         raise ShapeMismatch(
@@ -88,6 +94,7 @@ def check_maps(maps: NDArray[np.float32], names: tuple[str, ...], like: Scan) ->
             expected=expected,
             got=maps.shape,
         )
+    return maps if maps.dtype == np.uint8 else maps.astype(np.float32, copy=False)
 
 
 def too_large(promised: int, there: int) -> DataError:

@@ -137,13 +137,14 @@ def _percentile_scaled(image: Tensor) -> Tensor:
 def class_indices(array: np.ndarray, data: DataPlan) -> Tensor:
     """(*S) label values -> (*S) int64 class indices, IGNORED where the plan says so.
 
-    A value that the plan does not know is background, unless labels are merged.
+    Index k stands for `data.label_values[k]`. A value that the plan does not know is background,
+    unless labels are merged.
     """
     indices = np.zeros(array.shape, dtype=np.int64)
     if data.merge_labels:
         indices[array != 0] = 1
     else:
-        for index, value in enumerate(data.class_values):
+        for index, value in enumerate(data.label_values):
             indices[array == value] = index
     if data.ignore_value is not None:
         indices[array == data.ignore_value] = IGNORED
@@ -151,16 +152,29 @@ def class_indices(array: np.ndarray, data: DataPlan) -> Tensor:
 
 
 def prepare_truth(mask: Mask, data: DataPlan, placement: Placement) -> Tensor:
-    """(*S) class indices on the placement's grid; each class is resampled linearly."""
+    """(*S) class indices on the placement's grid.
+
+    Each class is resampled linearly, among those that are known; a voxel is known where the
+    nearest one of the scan is, so that a slice or a thin line by itself is not lost between
+    ignored ones.
+    """
     indices = _turn(class_indices(mask.array, data)[None], placement)[0]
     if indices.shape == placement.grid.shape:
         return indices.contiguous()
     best = torch.full(placement.grid.shape, -1.0)
     result = torch.zeros(placement.grid.shape, dtype=torch.int64)
-    for index in np.unique(indices.numpy()).tolist():
+    found = np.unique(indices.numpy()).tolist()
+    for index in found:
+        if index == IGNORED:
+            continue
         share = _resize((indices == index).float()[None], placement.grid.shape, smooth=False)[0]
         result = torch.where(share > best, index, result)
         best = torch.maximum(share, best)
+    if IGNORED in found:
+        ignored = Resize(placement.grid.shape, mode="nearest-exact")(
+            (indices == IGNORED).float()[None]
+        )
+        result[_plain(ignored)[0] > 0] = IGNORED
     return result
 
 

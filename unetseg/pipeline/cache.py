@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.config import Plan, to_values
+from unetseg.config import IGNORED, Plan, to_values
 from unetseg.dataset.loading import load_scan, load_truth, with_channels
 from unetseg.errors import DataError, UnetsegError
 from unetseg.pipeline import prepare, prepare_truth
 from unetseg.records import Advance, Case, Listener, Note, Stage
 
 # Raise it when prepared arrays change for the same plan and files.
-_VERSION = 1
+_VERSION = 2
 _LOCATIONS_PER_CLASS = 5000
 _FILES = ("image.npy", "labels.npy", "locations.npy")
 
@@ -55,7 +55,10 @@ class CachedCase:
 
     @cached_property
     def locations(self) -> NDArray[np.int32]:
-        """(N, 1 + axes): class index and voxel of foreground samples, sorted by class."""
+        """(N, 1 + axes): class index and voxel of foreground samples, sorted by class.
+
+        In a case with ignored voxels, index 0 stands for samples of all that is known.
+        """
         array: NDArray[np.int32] = np.load(self.folder / "locations.npy")
         return array
 
@@ -76,8 +79,10 @@ def key(case: Case, plan_values: dict[str, Any]) -> str:
 def _locations(labels: NDArray[np.int16], seed: int) -> NDArray[np.int32]:
     rng = np.random.default_rng(seed)
     parts = [np.zeros((0, 1 + labels.ndim), dtype=np.int32)]
-    for index in np.unique(labels[labels > 0]):
-        found = np.flatnonzero(labels == index)
+    # Where little is known, patches that need no foreground have to be looked for as well.
+    any_known = [0] if (labels == IGNORED).any() else []
+    for index in [*any_known, *np.unique(labels[labels > 0])]:
+        found = np.flatnonzero(labels == index if index else labels != IGNORED)
         if len(found) > _LOCATIONS_PER_CLASS:
             found = np.sort(rng.choice(found, _LOCATIONS_PER_CLASS, replace=False))
         voxels = np.stack(np.unravel_index(found, labels.shape), axis=1)

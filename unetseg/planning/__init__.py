@@ -8,11 +8,12 @@ import numpy as np
 from unetseg.config import Plan, check_values, make_plan
 from unetseg.errors import UsageError
 from unetseg.planning.choices import Choices
+from unetseg.planning.classes import take_classes, take_task
 from unetseg.planning.fingerprint import Fingerprint
 from unetseg.planning.network import take_network
 from unetseg.planning.recipe import take_recipe
 from unetseg.records import Machine
-from unetseg.registry import ENCODERS, SKIPS, TASKS
+from unetseg.registry import ENCODERS, SKIPS
 
 
 def make(
@@ -73,9 +74,7 @@ def _short(value: float) -> float:
 
 def _data(choices: Choices, found: Fingerprint) -> tuple[tuple[float, ...], tuple[int, ...]]:
     axes = found.dimensions
-    task = choices.take("data.task", "semantic", "every voxel gets a class")
-    if task not in TASKS:
-        TASKS.load(task)
+    take_task(choices, found)
     choices.take("data.dimensions", axes, f"the scans have {axes} axes")
     channels = choices.take("data.channels", found.channels, "as the files name them")
     # Grey pictures may stand for coloured ones.
@@ -98,7 +97,7 @@ def _data(choices: Choices, found: Fingerprint) -> tuple[tuple[float, ...], tupl
         else "images have no body axes",
     )
     _normalisation(choices, found, volumes=volumes)
-    _classes(choices, found)
+    take_classes(choices, found)
     edges = spacing or found.median_spacing
     if spacing:
         sizes = [
@@ -152,26 +151,3 @@ def _cleaning(choices: Choices) -> None:
         "decode.min_size", (), f"smaller pieces go, in {sizes}, one entry per class; {why}"
     )
     choices.take("decode.fill_holes", (), f"classes whose holes are filled; {why}")
-
-
-def _classes(choices: Choices, found: Fingerprint) -> None:
-    ignore = choices.take("data.ignore_value", found.ignore_value, "left out of loss and metrics")
-    merge = choices.take(
-        "data.merge_labels",
-        found.looks_like_objects,
-        "the ids differ from image to image: objects, seen as one class"
-        if found.looks_like_objects
-        else "label values name classes",
-    )
-    values = [v for v, _ in found.label_counts if v not in (0, ignore)]
-    names = {label.value: label.name for label in found.label_names}
-    if merge:
-        # The one value is kept where there is only one (0/255), objects become 1.
-        values = values if len(values) == 1 else [1]
-        names = {values[0]: "foreground"} if values else {}
-    taken = choices.take("data.class_values", (0, *values), "the values in the mask files")
-    choices.take(
-        "data.class_names",
-        tuple(names.get(v, "background" if v == 0 else f"label {v}") for v in taken),
-        "from dataset.json" if names and not merge else "nobody named them; rename them here",
-    )

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from math import prod
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from unetseg.dataset import Dataset
+from unetseg.dataset.listing import some
 from unetseg.dataset.loading import load_scan, load_truth
 from unetseg.errors import DataError, UnetsegError
 from unetseg.geometry import Unit
 from unetseg.records import Advance, Case, Finding, Label, Listener, Scan, Stage, ignore_event
+from unetseg.regions import Region
 
 # Enough for percentiles to three digits, little enough for thousands of cases.
 _SAMPLES_PER_CASE = 4000
@@ -32,7 +35,10 @@ class Intensity:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What one case contributes. Shapes and spacings are in canonical axis order."""
+    """What one case contributes. Shapes and spacings are in canonical axis order.
+
+    counts : voxels per label value, without the ignored one
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -42,6 +48,7 @@ class CaseFacts:
     is_picture: bool
     minimum: float
     zero_share: float
+    ignored_share: float
     counts: tuple[tuple[int, int], ...]
     single_pieces: float
     samples: NDArray[np.float32]
@@ -51,10 +58,12 @@ class CaseFacts:
 class Fingerprint:
     """The data set in numbers.
 
-    label_counts : voxels per label value, over all cases
+    label_counts : voxels per label value, over all cases, without the ignored one
+    regions, region_values : of dataset.json; what each region is written with, if that is told
     looks_like_objects : the label values number objects, they do not name classes
     intensity : per channel, inside the foreground
     zero_share : mean share of voxels that are exactly zero in every channel
+    ignored_share : mean share of voxels that nobody has annotated
     """
 
     cases: int
@@ -71,6 +80,9 @@ class Fingerprint:
     looks_like_ct: bool
     intensity: tuple[Intensity, ...]
     zero_share: float
+    ignored_share: float = 0.0
+    regions: tuple[Region, ...] = ()
+    region_values: tuple[int, ...] = ()
 
     @property
     def median_shape(self) -> tuple[int, ...]:
@@ -100,22 +112,28 @@ def is_turned(scan: Scan) -> bool:
     return scan.geometry.ndim == 3 and scan.geometry.unit == "mm"
 
 
-def case_facts(case: Case) -> CaseFacts:
+def case_facts(case: Case, ignore_value: int | None = None) -> CaseFacts:
     """Read one case. Raises DataError for whatever is wrong with it."""
     scan = load_scan(case)
-    truth = load_truth(case, scan.geometry)
+    truth = load_truth(case, scan.geometry).array
+    values, counts = np.unique(truth, return_counts=True)
+    ignored_share = 0.0
+    if ignore_value is not None and ignore_value in values:
+        is_known = values != ignore_value
+        ignored_share = float(counts[~is_known].sum() / truth.size)
+        values, counts = values[is_known], counts[is_known]
+        truth = np.where(truth == ignore_value, 0, truth)
     order = scan.geometry.canonical()[0] if is_turned(scan) else range(scan.geometry.ndim)
-    values, counts = np.unique(truth.array, return_counts=True)
-    foreground = np.flatnonzero(truth.array.ravel())
+    foreground = np.flatnonzero(truth.ravel())
     flat = scan.array.reshape(len(scan.array), -1)
     if len(foreground) > _SAMPLES_PER_CASE:
         picked = np.linspace(0, len(foreground) - 1, _SAMPLES_PER_CASE).astype(np.intp)
         foreground = foreground[picked]
     pieces = 1.0
     if len(values) > 8:
-        boxes = ndimage.find_objects(truth.array.astype(np.int32, copy=False))
+        boxes = ndimage.find_objects(truth.astype(np.int32, copy=False))
         numbers = [
-            ndimage.label(truth.array[box] == value)[1]
+            ndimage.label(truth[box] == value)[1]
             for value, box in enumerate(boxes, start=1)
             if box is not None
         ][:100]
@@ -129,6 +147,7 @@ def case_facts(case: Case) -> CaseFacts:
         is_picture=scan.is_picture,
         minimum=float(flat.min()),
         zero_share=float((flat == 0).all(axis=0).mean()),
+        ignored_share=ignored_share,
         counts=tuple(zip(values.tolist(), counts.tolist(), strict=True)),
         single_pieces=pieces,
         samples=flat[:, foreground].astype(np.float32),
@@ -153,12 +172,13 @@ def inspect(
     cases = [case for case in dataset.cases if case.truth is not None and case.split != "test"]
     if not cases:
         raise DataError("no image has a mask", hint="training needs images and masks")
+    ignore = dataset.ignore_value if ignore_value is None else ignore_value
     listener(Stage("inspecting", len(cases)))
     facts: list[CaseFacts] = []
     usable: list[Case] = []
     findings = list(dataset.findings)
     with ThreadPoolExecutor(max(1, cores)) as pool:
-        for case, outcome in zip(cases, pool.map(_outcome, cases), strict=True):
+        for case, outcome in zip(cases, pool.map(_outcome, cases, repeat(ignore)), strict=True):
             listener(Advance(case.name))
             if isinstance(outcome, CaseFacts):
                 facts.append(outcome)
@@ -172,16 +192,15 @@ def inspect(
     if not facts:
         first = next(f for f in findings if f.severity in ("error", "warning"))
         raise DataError(f"no case can be read; the first: {first.sentence}", where=first.where)
-    ignore = dataset.ignore_value if ignore_value is None else ignore_value
     findings += _together(facts)
     fingerprint = _fingerprint(facts, dataset, ignore)
     findings += _label_findings(fingerprint, facts)
     return Inspection(fingerprint, tuple(usable), tuple(findings))
 
 
-def _outcome(case: Case) -> CaseFacts | UnetsegError:
+def _outcome(case: Case, ignore_value: int | None) -> CaseFacts | UnetsegError:
     try:
-        return case_facts(case)
+        return case_facts(case, ignore_value)
     except UnetsegError as error:
         return error
 
@@ -253,16 +272,19 @@ def _fingerprint(facts: Sequence[CaseFacts], dataset: Dataset, ignore: int | Non
         label_counts=tuple(sorted(counts.items())),
         label_names=dataset.label_names,
         ignore_value=ignore,
-        looks_like_objects=not dataset.label_names and _objects(same, ignore),
+        looks_like_objects=not (dataset.label_names or dataset.regions) and _objects(same),
         looks_like_ct=same[0].unit == "mm" and (named_ct or air),
         intensity=intensity,
         zero_share=float(np.mean([f.zero_share for f in same])),
+        ignored_share=float(np.mean([f.ignored_share for f in same])),
+        regions=dataset.regions,
+        region_values=dataset.region_values,
     )
 
 
-def _objects(facts: Sequence[CaseFacts], ignore: int | None) -> bool:
+def _objects(facts: Sequence[CaseFacts]) -> bool:
     """Whether the ids differ from image to image and nearly each is one piece."""
-    ids = [{v for v, _ in f.counts if v not in (0, ignore)} for f in facts]
+    ids = [{v for v, _ in f.counts if v} for f in facts]
     ids = [s for s in ids if s]
     union = set().union(*ids)
     if len(ids) < 2:
@@ -281,7 +303,7 @@ def _objects(facts: Sequence[CaseFacts], ignore: int | None) -> bool:
 
 def _label_findings(fingerprint: Fingerprint, facts: Sequence[CaseFacts]) -> Iterable[Finding]:
     values = [v for v, _ in fingerprint.label_counts]
-    foreground = [v for v in values if v not in (0, fingerprint.ignore_value)]
+    foreground = [v for v in values if v]
     if not foreground:
         yield Finding("error", "masks", "every mask is background only", "draw what to segment")
     if len(facts) == 1 and len(foreground) > 20 and not fingerprint.label_names:
@@ -291,12 +313,14 @@ def _label_findings(fingerprint: Fingerprint, facts: Sequence[CaseFacts]) -> Ite
             f"{len(foreground)} label values in the only image are taken as classes",
             "if they number objects, give --set data.merge_labels=true",
         )
-    empty = [f.name for f in facts if not any(v for v, _ in f.counts)]
+    unknown = [f.name for f in facts if not f.counts]
+    if unknown:
+        sentence = f"{len(unknown)} masks hold nothing but the ignored value: {some(unknown)}"
+        yield Finding("warning", "masks", sentence, "nothing can be learned from them")
+    empty = [f.name for f in facts if f.counts and not any(v for v, _ in f.counts)]
     if empty and foreground:
-        shown = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
-        yield Finding(
-            "warning", "masks", f"{len(empty)} masks are background only: {shown}", "are they?"
-        )
+        sentence = f"{len(empty)} masks are background only: {some(empty)}"
+        yield Finding("warning", "masks", sentence, "are they?")
     if (
         fingerprint.ignore_value is None
         and 255 in values

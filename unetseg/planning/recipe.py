@@ -42,6 +42,10 @@ def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
     take("training.foreground_share", 0.33, "patches centred on a voxel of a random class")
     take("training.dice_weight", 1.0, "overlap of the classes, whatever their size")
     take("training.cross_entropy_weight", 1.0, "every voxel's answer")
+    why = "a patch often lacks a class, a batch seldom does; case: each patch by itself"
+    take("training.dice_over", "batch", why)
+    why = "in the cross-entropy, one per class but the background; none: all alike"
+    take("training.class_weights", (), why)
     _take_validation(choices, found, is_open=is_open)
     take("training.snapshots", 0, "weights set aside on the way, for studies")
     volumes = found.unit == "mm" and found.dimensions == 3

@@ -113,6 +113,7 @@ class Request:
 
     output : a folder, or for a single input a file name; the current folder if None
     folds : which networks of an ensemble; all of them if None
+    regions : write a file with a channel per region beside each mask
     command : as it was typed, for the manifest
     """
 
@@ -123,6 +124,7 @@ class Request:
     device: str = "auto"
     overwrite: bool = False
     probabilities: bool = False
+    regions: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
 
@@ -140,8 +142,14 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
     Raises ModelError, UsageError or DeviceError if nothing can be done at all.
     """
     model = checkpoint.newest_run(Path("runs")) if request.model is None else request.model
-    channels = len(checkpoint.load_plan(model).data.channels)
-    found = find_scans(tuple(request.inputs), channels=channels)
+    data = checkpoint.load_plan(model).data
+    if request.regions and not data.regions:
+        raise UsageError(
+            "this model has no regions",
+            where=model,
+            hint="--probabilities writes a map per class",
+        )
+    found = find_scans(tuple(request.inputs), channels=len(data.channels))
     done = [_failure((path,), error) for path, error in found.failures]
     jobs, refused = _jobs(found.cases, request)
     done += refused
@@ -172,7 +180,7 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
             begun = perf_counter()
             try:
                 scan, prepared = current.result()
-                counts = _one(predictor, scan, prepared, job, probabilities=request.probabilities)
+                counts = _one(predictor, scan, prepared, job, request)
             except UnetsegError as error:
                 error.where = error.where or str(job.case.images[0])
                 record = _failure(job.case.images, error)
@@ -207,24 +215,32 @@ def _read(predictor: Predictor, case: Case) -> tuple[Scan, Prepared]:
 
 
 def _one(
-    predictor: Predictor, scan: Scan, prepared: Prepared, job: _Job, *, probabilities: bool
+    predictor: Predictor, scan: Scan, prepared: Prepared, job: _Job, request: Request
 ) -> tuple[tuple[str, int], ...]:
     mask, maps = predictor.segment(prepared)
     write_mask(mask, job.output, scan)
-    if probabilities:
-        names = predictor.plan.data.class_names
-        target = probabilities_path(job.output, scan.source.path)
+    data = predictor.plan.data
+    # A region has no map for the background.
+    names = data.class_names[1:] if data.regions else data.class_names
+    if request.probabilities:
+        target = maps_path(job.output, scan.source.path, "prob")
         format_of(target).write_maps(maps, names, target, scan)
+    if request.regions:
+        target = maps_path(job.output, scan.source.path, "regions")
+        format_of(target).write_maps((maps > 0.5).astype(np.uint8), names, target, scan)
     values, counts = np.unique(mask.array, return_counts=True)
     by_value = dict(zip(values.tolist(), counts.tolist(), strict=True))
-    return tuple((label.name, by_value.get(label.value, 0)) for label in mask.labels)
+    return tuple(
+        (name, sum(by_value.get(data.label_values[index], 0) for index in indices))
+        for name, indices in zip(data.class_names, data.members, strict=True)
+    )
 
 
-def probabilities_path(mask: Path, scan: Path) -> Path:
-    """Where the probabilities beside a mask go."""
+def maps_path(mask: Path, scan: Path, kind: str) -> Path:
+    """Where what has several channels goes, beside a mask: `{stem}_{kind}`."""
     suffix = format_of(scan).maps_suffix(scan)
     stem = split_name(mask)[0].removesuffix("_seg")
-    return mask.with_name(f"{stem}_prob{suffix}")
+    return mask.with_name(f"{stem}_{kind}{suffix}")
 
 
 def _jobs(cases: Iterable[Case], request: Request) -> tuple[list[_Job], list[FileDone]]:
@@ -293,6 +309,7 @@ def _write_manifests(done: Sequence[FileDone], predictor: Predictor, request: Re
         "device": predictor.machine.device,
         "command": request.command,
         "labels": {str(label.value): label.name for label in predictor.labels},
+        "regions": {region.name: region.values for region in predictor.plan.data.regions},
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     folders = {record.output.parent for record in done if record.output is not None}

@@ -145,8 +145,8 @@ def score(done: Done, cases: Sequence[Case], device: str) -> Scores:
         mask[truth == IGNORED] = 0
         spacing = scan.geometry.spacing
         per_class: dict[str, list[float]] = {metric: [] for metric in _METRICS}
-        for value in range(1, len(data.class_values)):
-            one, other = truth == value, mask == value
+        for indices in data.members[1:]:
+            one, other = np.isin(truth, indices), np.isin(mask, indices)
             per_class["dice"].append(dice(one, other))
             near = surface_dice(one, other, spacing, tolerance=min(spacing))
             per_class["surface_dice"].append(near)

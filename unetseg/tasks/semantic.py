@@ -6,13 +6,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from unetseg.config import IGNORED, Plan
+from unetseg.formats.voxels import smallest_integers
 from unetseg.geometry import Geometry
 from unetseg.metrics import METRICS
 from unetseg.records import Label, Mask
 from unetseg.tasks.cleaning import clean, cleanings, voxel_size
-
-# Keeps the Dice of a class that is absent from the batch from being 0 / 0.
-_SMOOTH = 1e-5
+from unetseg.tasks.losses import dice_loss, over_levels
 
 
 class Semantic:
@@ -22,50 +21,36 @@ class Semantic:
     cleans = True
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.outputs = len(plan.data.class_values)
+        data = plan.data
+        self._unit = data.unit
+        self._training = plan.training
         self._cleanings = cleanings(plan)
-        values = np.array(plan.data.class_values)
-        signed = values.min() < 0
-        self._values = values.astype(
-            np.min_scalar_type(int(values.min())) if signed else np.min_scalar_type(values.max())
-        )
-        if signed:
-            self._values = values.astype(
-                np.promote_types(self._values.dtype, np.min_scalar_type(-int(values.max()) - 1))
-            )
-        self.labels = tuple(
-            Label(value, name)
-            for value, name in zip(plan.data.class_values, plan.data.class_names, strict=True)
-        )
+        self.outputs = len(data.class_values)
+        self._values = smallest_integers(np.array(data.class_values))
+        self.labels = tuple(map(Label, data.class_values, data.class_names))
+        weights = plan.training.class_weights
+        self._weights = torch.tensor([1.0, *weights]) if weights else None
 
     def targets(self, labels: Tensor) -> Tensor:
         return labels.long()
 
     def loss(self, outputs: list[Tensor], targets: Tensor) -> Tensor:
-        # Coarser levels count half as much each, as in nnU-Net.
-        weights = [0.5**level for level in range(len(outputs))]
-        losses = [
-            weight * self._level_loss(output.float(), _shrunk(targets, output.shape[2:]))
-            for weight, output in zip(weights, outputs, strict=True)
-        ]
-        return torch.stack(losses).sum() / sum(weights)
+        return over_levels(self._level_loss, outputs, targets)
 
     def _level_loss(self, output: Tensor, targets: Tensor) -> Tensor:
-        training = self.plan.training
+        training = self._training
         known = (targets != IGNORED)[:, None]
+        indices = targets.clamp_min(0)
+        weights = None if self._weights is None else self._weights.to(output.device)
+        total = known.sum() if weights is None else (weights[indices][:, None] * known).sum()
         entropy = functional.cross_entropy(
-            output, targets, ignore_index=IGNORED, reduction="sum"
-        ) / known.sum().clamp_min(1)
-        truth = functional.one_hot(targets.clamp_min(0), self.outputs).movedim(-1, 1)
-        truth = (truth * known)[:, 1:].to(output.dtype)
-        share = (output.softmax(1) * known)[:, 1:]
-        # Over the whole batch: a small patch often lacks a class, a batch seldom does.
-        axes = [0, *range(2, output.ndim)]
-        overlap = (share * truth).sum(axes)
-        total = share.sum(axes) + truth.sum(axes)
-        dice = (2 * overlap + _SMOOTH) / (total + _SMOOTH)
-        return training.cross_entropy_weight * entropy + training.dice_weight * (1 - dice.mean())
+            output, targets, weights, ignore_index=IGNORED, reduction="sum"
+        )
+        # Without a known voxel both are zero; a lone voxel may weigh less than one.
+        entropy = entropy / torch.where(total > 0, total, 1)
+        truth = functional.one_hot(indices, self.outputs).movedim(-1, 1)[:, 1:].to(output.dtype)
+        dice = dice_loss(output.softmax(1)[:, 1:], truth, known, over=training.dice_over)
+        return training.cross_entropy_weight * entropy + training.dice_weight * dice
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.softmax(0)
@@ -74,15 +59,6 @@ class Semantic:
         indices = outputs.argmax(0).numpy()
         if self._cleanings:
             sized = any(cleaning.min_size for cleaning in self._cleanings.values())
-            voxel = voxel_size(geometry, self.plan.data.unit) if sized else 1.0
+            voxel = voxel_size(geometry, self._unit) if sized else 1.0
             indices = clean(indices, self._cleanings, voxel)
         return Mask(self._values[indices], geometry, self.labels)
-
-
-def _shrunk(targets: Tensor, size: torch.Size) -> Tensor:
-    """(B, *S) class indices at a coarser level, each voxel the nearest one."""
-    if targets.shape[1:] == size:
-        return targets
-    shifted = (targets - IGNORED).float()[:, None]
-    shrunk = functional.interpolate(shifted, size=tuple(size), mode="nearest-exact")
-    return shrunk[:, 0].round().long() + IGNORED

@@ -43,7 +43,8 @@ class Batches:
     """Patches cut from prepared cases.
 
     Every case is seen equally often; a share of the patches is centred on a foreground voxel of
-    a class drawn from those that the case holds.
+    a class drawn from those that the case holds. In a partly annotated case the others are
+    centred on any known voxel, so that none is without one.
 
     home : where the cases lie: on the device if they fit, else in memory, else on disk
     """
@@ -103,7 +104,12 @@ class Batches:
         size = self._plan.patch.size
         room = [max(0, n - p) for n, p in zip(shape, size, strict=True)]
         start = [int(rng.integers(r + 1)) for r in room]
-        if centred and len(locations):
+        is_foreground = locations[:, 0] > 0
+        if centred and is_foreground.any():
+            locations = locations[is_foreground]
+        else:
+            locations = locations[~is_foreground]
+        if len(locations):
             classes = np.unique(locations[:, 0])
             rows = locations[locations[:, 0] == rng.choice(classes)]
             voxel = rows[rng.integers(len(rows)), 1:]

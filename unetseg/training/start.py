@@ -252,9 +252,11 @@ _Result = tuple[Tensor | None, str] | None
 
 
 def _rows(old: checkpoint.TrainedModel, network: UNet, plan: Plan) -> _Rows:
-    before, after = old.plan.data.class_names, plan.data.class_names
     heads = (old.network.heads[0], network.heads[0])
     outputs = [len(head.get_parameter("bias")) for head in heads]
+    # The background has an output of its own, or none.
+    first = int(bool(plan.data.regions))
+    before, after = old.plan.data.class_names[first:], plan.data.class_names[first:]
     if old.plan.data.task != plan.data.task:
         return (), ()
     if outputs != [len(before), len(after)] or before == after:

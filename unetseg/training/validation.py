@@ -20,7 +20,10 @@ Indices = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Validation:
-    """Dice per case and foreground class; NaN where a class is in neither mask."""
+    """Dice per case and foreground class or region, over the voxels whose truth is known.
+
+    NaN where a class is in neither mask, so in all of them where nothing is known.
+    """
 
     names: tuple[str, ...]
     dice: tuple[tuple[float, ...], ...]
@@ -90,4 +93,4 @@ def case_dice(truth: Indices, mask: Mask, data: DataPlan) -> tuple[float, ...]:
     """
     predicted = class_indices(mask.array, data).numpy()
     known = truth != IGNORED
-    return dice_per_class(truth[known], predicted[known], range(1, len(data.class_values)))
+    return dice_per_class(truth[known], predicted[known], data.members[1:])

@@ -1,4 +1,4 @@
-"""Scores of predicted masks against the truth: pairing, metrics per case and class, summaries."""
+"""Scores of predicted masks against the truth: metrics per case and class, summaries."""
 
 import csv
 import math
@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from unetseg import geometry
-from unetseg.dataset.listing import composed, listed, natural, some
-from unetseg.dataset.pairing import without_mask_word
+from unetseg.config import DataPlan
+from unetseg.dataset.listing import some
 from unetseg.errors import DataError, DeviceError, UnetsegError, UsageError
+from unetseg.evaluation.pairs import pair as pair
 from unetseg.files import replacing
-from unetseg.formats import is_readable, read_mask, split_name
-from unetseg.metrics import DISTANCES, METRICS, checked_tolerance, class_boxes, score
+from unetseg.formats import read_mask
+from unetseg.metrics import DISTANCES, METRICS, around, checked_tolerance, class_boxes, score
 from unetseg.records import Advance, CaseScore, Label, Listener, Note, Stage, ignore_event
+from unetseg.regions import Region, fault, written_values
 
 FOREGROUND = Label(1, "foreground")
 COLUMNS = ("case", "label", "name", "unit", "tolerance", *METRICS)
@@ -86,54 +88,13 @@ class Summary:
         return {statistic.metric: statistic for statistic in self.statistics}[metric]
 
 
-def pair(
-    truth: Path, predicted: Path, *, listener: Listener = ignore_event
-) -> tuple[tuple[str, Path, Path], ...]:
-    """Name, truth and predicted mask of each case, in the natural order of the names.
-
-    truth, predicted : two files, or two folders whose files are paired by name
-
-    A name is a file's stem without `_seg`, `_mask` and their like at its end. Sub-folders and
-    hidden files are left out; so are predicted masks without a truth, with a note.
-
-    Raises UsageError for a file and a folder; DataError if one does not exist or holds no masks,
-    if two files of a folder have the same name, or if a truth has no predicted mask.
-    """
-    truth, predicted = Path(truth), Path(predicted)
-    if _is_folder(truth) != _is_folder(predicted):
-        raise UsageError(
-            "a file and a folder cannot be compared",
-            expected="two files or two folders",
-            got=f"{truth} and {predicted}",
-        )
-    if not _is_folder(truth):
-        return ((_case_name(truth), truth, predicted),)
-    truths, others = _masks_by_name(truth), _masks_by_name(predicted)
-    missing = [truths[name].name for name in truths if name not in others]
-    if missing:
-        raise DataError(
-            f"no predicted mask for {len(missing)} of {len(truths)} truths: {some(missing)}",
-            where=predicted,
-            hint="predict these cases or take their truth away",
-        )
-    spare = [
-        others[name].name
-        for name in others
-        # What predict writes beside its masks.
-        if name not in truths and not name.endswith(("_overlay", "_prob"))
-    ]
-    if spare:
-        listener(
-            Note(f"{len(spare)} of {len(others)} predicted masks have no truth: {some(spare)}")
-        )
-    return tuple((name, truths[name], others[name]) for name in truths)
-
-
 def evaluate(
     truth: Path,
     predicted: Path,
     *,
     labels: Sequence[Label] = (),
+    regions: Sequence[Region] = (),
+    data: DataPlan | None = None,
     ignore_value: int | None = None,
     tolerance: float | None = None,
     geometry_tolerance: float = geometry.TOLERANCE_VOXELS,
@@ -144,6 +105,9 @@ def evaluate(
 
     truth, predicted : two files, or two folders, see `pair`
     labels : the classes to score; by default every value other than 0 found in any of the masks
+    regions : classes of several values to score instead, in both masks: a voxel is in a region if
+        it has one of its values
+    data : of the plan of a model: what it calls classes, regions, merged and ignored is scored so
     ignore_value : voxels where the truth has it belong to no class, neither in the truth nor in
         the predicted mask, so the edge of such a region is a surface of what it cuts through;
         elsewhere it counts as background
@@ -152,19 +116,21 @@ def evaluate(
     geometry_tolerance : how far voxels may lie apart, as a share of a voxel's edge
     merge_labels : all values other than 0 are one class, for instance where they number objects
 
-    A class that is missing from both masks of a case has a score there too, with all metrics NaN.
-    A case that fails is recorded, and the others are scored.
+    A class or region that is missing from both masks of a case has a score there too, with all
+    metrics NaN. A case that fails is recorded, and the others are scored.
 
-    Raises what `pair` raises, and UsageError for a tolerance that is negative or not finite or
-    for labels together with `merge_labels`.
+    Raises what `pair` raises, and UsageError for a tolerance that is negative or not finite, for
+    regions that do not fit one another, or for two of labels, regions, data and `merge_labels`.
     """
-    if merge_labels and labels:
-        raise UsageError(
-            "merged labels have no classes of their own", hint="give labels or merge them"
-        )
+    _check_asked(labels, regions, data, merged=merge_labels)
+    if data is not None:
+        regions, merge_labels = data.regions, data.merge_labels
+        ignore_value = data.ignore_value if ignore_value is None else ignore_value
+        if not regions and not merge_labels:
+            labels = tuple(map(Label, data.class_values, data.class_names))
     if tolerance is not None:
         checked_tolerance(tolerance)
-    wanted = (FOREGROUND,) if merge_labels else _without_background(labels, ignore_value)
+    wanted = _wanted(labels, regions, ignore_value, merged=merge_labels)
     rules = _Rules(wanted, ignore_value, tolerance, geometry_tolerance, merge_labels)
     pairs = pair(truth, predicted, listener=listener)
     listener(Stage("evaluating", len(pairs)))
@@ -179,16 +145,16 @@ def evaluate(
                 scored.append((name, outcome))
             listener(Advance(name))
     found = {label.value: label for _, case in reversed(scored) for label in case.found}
-    classes = wanted or tuple(found[value] for value in sorted(found))
+    classes = wanted or tuple(_one_value(found[value]) for value in sorted(found))
     _note_classes(classes, found, listener)
     return Evaluation(
         tuple(
-            CaseScore(name, label, case.unit, case.values.get(label.value, _UNDEFINED))
+            CaseScore(name, each.label, case.unit, case.values.get(each.values, _UNDEFINED))
             for name, case in scored
-            for label in classes
+            for each in classes
         ),
         tuple(case.tolerance for _, case in scored for _ in classes),
-        classes,
+        tuple(each.label for each in classes),
         tuple(failures),
     )
 
@@ -240,10 +206,18 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Rules:
-    """What `evaluate` was asked for; `labels` is empty if the classes follow from the masks."""
+class _Class:
+    """What has a score, and the values in a mask that count as it."""
 
-    labels: tuple[Label, ...]
+    label: Label
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What `evaluate` was asked for; `classes` is empty if they follow from the masks."""
+
+    classes: tuple[_Class, ...]
     ignore_value: int | None
     tolerance: float | None
     geometry_tolerance: float
@@ -252,55 +226,58 @@ class _Rules:
 
 @dataclass(frozen=True)
 class _PairScores:
-    """Scores by value, for those that are in at least one of the two masks.
+    """Scores by the values of a class, for those that are in at least one of the two masks.
 
-    found : these values with their names, and the values that nobody asked for
+    found : the values in the masks with their names, those that nobody asked for included
     """
 
     unit: str
     tolerance: float
-    values: Mapping[int, tuple[tuple[str, float], ...]]
+    values: Mapping[tuple[int, ...], tuple[tuple[str, float], ...]]
     found: tuple[Label, ...]
 
 
-def _is_folder(path: Path) -> bool:
-    if not path.exists():
-        raise DataError("does not exist", where=path, hint="check the path")
-    return path.is_dir() and not is_readable(path)
+def _check_asked(
+    labels: Sequence[Label], regions: Sequence[Region], data: DataPlan | None, *, merged: bool
+) -> None:
+    if merged and (labels or regions or data is not None):
+        raise UsageError(
+            "merged labels have no classes of their own", hint="give labels or merge them"
+        )
+    if bool(labels) + bool(regions) + (data is not None) > 1:
+        raise UsageError(
+            "labels, regions and a model each say what is scored", hint="give one of them"
+        )
+    if sentence := fault(regions):
+        raise UsageError(sentence, where="regions")
 
 
-def _case_name(path: Path) -> str:
-    name = composed(split_name(path)[0])
-    # More than once: what predict makes of a scan called lung_seg is lung_seg_seg.
-    while shorter := without_mask_word(name):
-        name = shorter
-    return name
+def _wanted(
+    labels: Sequence[Label],
+    regions: Sequence[Region],
+    ignore_value: int | None,
+    *,
+    merged: bool,
+) -> tuple[_Class, ...]:
+    if merged:
+        return (_one_value(FOREGROUND),)
+    if regions:
+        numbers = written_values(regions)
+        return tuple(
+            _Class(Label(number, region.name), region.values)
+            for number, region in zip(numbers, regions, strict=True)
+        )
+    return tuple(_one_value(label) for label in labels if label.value not in (0, ignore_value))
 
 
-def _masks_by_name(folder: Path) -> dict[str, Path]:
-    listing = listed(folder)
-    named: dict[str, list[Path]] = {}
-    # A link that leads nowhere is a case that fails, not one that was never there.
-    for path in sorted(listing.images + listing.broken, key=lambda path: natural(path.name)):
-        named.setdefault(_case_name(path), []).append(path)
-    if not named:
-        raise DataError("no masks in this folder", where=folder, hint="check the path")
-    for name, paths in named.items():
-        if len(paths) > 1:
-            raise DataError(
-                f"{len(paths)} masks for the name {name}: {some(path.name for path in paths)}",
-                where=folder,
-                hint="give a folder that holds one mask per case and nothing else",
-            )
-    return {name: paths[0] for name, paths in named.items()}
+def _one_value(label: Label) -> _Class:
+    return _Class(label, (label.value,))
 
 
-def _without_background(labels: Sequence[Label], ignore_value: int | None) -> tuple[Label, ...]:
-    return tuple(label for label in labels if label.value not in (0, ignore_value))
-
-
-def _note_classes(classes: Sequence[Label], found: Mapping[int, Label], listener: Listener) -> None:
-    unasked = sorted(set(found) - {label.value for label in classes})
+def _note_classes(
+    classes: Sequence[_Class], found: Mapping[int, Label], listener: Listener
+) -> None:
+    unasked = sorted(set(found) - {value for each in classes for value in each.values})
     if unasked:
         text = f"values that are not among the labels are not scored: {some(map(str, unasked))}"
         listener(Note(text, "warning"))
@@ -351,21 +328,19 @@ def _scored(truth_path: Path, predicted_path: Path, rules: _Rules) -> _PairScore
     spacing = truth.geometry.spacing
     tolerance = min(spacing) if rules.tolerance is None else rules.tolerance
     boxes = class_boxes(of_truth, of_predicted)
-    asked = {label.value for label in rules.labels} or set(boxes)
-    values = {
-        value: score(
-            of_truth[box] == value, of_predicted[box] == value, spacing, tolerance=tolerance
-        )
-        for value, box in boxes.items()
-        if value in asked
-    }
-    names = {label.value: label for label in (*predicted.labels, *truth.labels, *rules.labels)}
-    return _PairScores(
-        truth.geometry.unit,
-        tolerance,
-        values,
-        tuple(names.get(value, Label(value, str(value))) for value in boxes),
-    )
+    names = {label.value: label for label in (*predicted.labels, *truth.labels)}
+    found = tuple(names.get(value, Label(value, str(value))) for value in boxes)
+    values = {}
+    for each in rules.classes or map(_one_value, found):
+        if there := [boxes[value] for value in each.values if value in boxes]:
+            box = around(there)
+            values[each.values] = score(
+                np.isin(of_truth[box], each.values),
+                np.isin(of_predicted[box], each.values),
+                spacing,
+                tolerance=tolerance,
+            )
+    return _PairScores(truth.geometry.unit, tolerance, values, found)
 
 
 def _statistic(metric: str, scores: Sequence[CaseScore], *, one_unit: bool) -> Statistic:

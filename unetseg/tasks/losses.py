@@ -1,0 +1,60 @@
+"""What the losses have in common: known voxels, coarser levels, overlap."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unetseg.config import IGNORED
+
+# Keeps the Dice of a class that is absent from being 0 / 0.
+_SMOOTH = 1e-5
+
+
+def over_levels(
+    loss: Callable[[Tensor, Tensor], Tensor], outputs: list[Tensor], targets: Tensor
+) -> Tensor:
+    """The mean loss of the outputs, finest first; each coarser one counts half as much.
+
+    loss : of (B, K, *S) float32 outputs and (B, *S) class indices
+    outputs : (B, K, *S) each, S smaller at coarser levels
+    targets : (B, *S) class indices at full resolution
+
+    Source: nnU-Net, for the weights.
+    """
+    weights = [0.5**level for level in range(len(outputs))]
+    losses = [
+        weight * loss(output.float(), _shrunk(targets, output.shape[2:]))
+        for weight, output in zip(weights, outputs, strict=True)
+    ]
+    return torch.stack(losses).sum() / sum(weights)
+
+
+def _shrunk(targets: Tensor, size: torch.Size) -> Tensor:
+    """(B, *S) class indices at a coarser level, each voxel the nearest one."""
+    if targets.shape[1:] == size:
+        return targets
+    shifted = (targets - IGNORED).float()[:, None]
+    shrunk = functional.interpolate(shifted, size=tuple(size), mode="nearest-exact")
+    return shrunk[:, 0].round().long() + IGNORED
+
+
+def dice_loss(
+    share: Tensor, truth: Tensor, known: Tensor, *, over: Literal["batch", "case"]
+) -> Tensor:
+    """One minus the mean soft Dice of the maps, over known voxels.
+
+    share : (B, K, *S) in [0, 1]
+    truth : (B, K, *S) in {0, 1}
+    known : (B, 1, *S) bool
+    over : batch sums over all samples before it divides, case takes the mean over the samples
+    """
+    truth, share = truth * known, share * known
+    axes = list(range(2, share.ndim))
+    if over == "batch":
+        axes = [0, *axes]
+    overlap = (share * truth).sum(axes)
+    total = share.sum(axes) + truth.sum(axes)
+    return 1 - ((2 * overlap + _SMOOTH) / (total + _SMOOTH)).mean()

@@ -1,0 +1,79 @@
+"""Regions: every voxel may be in several of them, as in BraTS."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unetseg.config import IGNORED, Plan
+from unetseg.errors import UsageError
+from unetseg.formats.voxels import smallest_integers
+from unetseg.geometry import Geometry
+from unetseg.metrics import METRICS
+from unetseg.records import Label, Mask
+from unetseg.regions import crossings
+from unetseg.tasks.cleaning import cleanings
+from unetseg.tasks.losses import dice_loss, over_levels
+
+
+class Regions:
+    """A sigmoid for each of K regions, trained with binary cross-entropy plus Dice."""
+
+    metrics = METRICS
+    cleans = False
+
+    def __init__(self, plan: Plan) -> None:
+        data = plan.data
+        if cleanings(plan):
+            raise UsageError(
+                "masks of regions are not cleaned: a piece of one may be another's",
+                where="decode.largest_component, decode.min_size, decode.fill_holes",
+                hint="leave them out",
+            )
+        self._training = plan.training
+        self.outputs = len(data.regions)
+        self._values = data.class_values[1:]
+        self._dtype = smallest_integers(np.array(data.label_values)).dtype
+        self._crossings = crossings(data.regions, self._values)
+        self.labels = tuple(map(Label, data.class_values, data.class_names))
+        # (classes, K): whether the class index is in the region.
+        self._table = torch.zeros(len(data.label_values), self.outputs)
+        for region, members in enumerate(data.members[1:]):
+            self._table[list(members), region] = 1
+        self._weights = torch.tensor(plan.training.class_weights or (1.0,) * self.outputs)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        return labels.long()
+
+    def loss(self, outputs: list[Tensor], targets: Tensor) -> Tensor:
+        return over_levels(self._level_loss, outputs, targets)
+
+    def _level_loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        training = self._training
+        known = (targets != IGNORED)[:, None]
+        truth = self._table.to(output.device)[targets.clamp_min(0)].movedim(-1, 1)
+        weights = self._weights.to(output.device).reshape(-1, *(1,) * (output.ndim - 2))
+        # As in the cross-entropy of two classes: the voxels outside of a region weigh one.
+        weights = torch.where(truth > 0, weights, 1.0) * known
+        entropies = functional.binary_cross_entropy_with_logits(
+            output, truth, weights, reduction="none"
+        )
+        axes = [0, *range(2, output.ndim)]
+        total = weights.sum(axes)
+        entropy = (entropies.sum(axes) / torch.where(total > 0, total, 1)).mean()
+        dice = dice_loss(output.sigmoid(), truth, known, over=training.dice_over)
+        return training.cross_entropy_weight * entropy + training.dice_weight * dice
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        return outputs.sigmoid()
+
+    def decode(self, outputs: Tensor, geometry: Geometry) -> Mask:
+        # A sigmoid above one half.
+        inside = (outputs > 0).numpy()
+        array = np.zeros(inside.shape[1:], self._dtype)
+        for region, value in zip(inside, self._values, strict=True):
+            array[region] = value
+        for pattern, value in self._crossings:
+            alike = [region == is_in for region, is_in in zip(inside, pattern, strict=True)]
+            array[np.logical_and.reduce(alike)] = value
+        return Mask(array, geometry, self.labels)
