@@ -14,10 +14,12 @@ import pytest
 from PIL import Image
 
 from unetseg import evaluation
+from unetseg.config import DataPlan
 from unetseg.errors import DataError, DeviceError, UsageError
 from unetseg.evaluation import COLUMNS, Evaluation, evaluate, pair, summarise, to_json, write_csv
 from unetseg.metrics import METRICS
 from unetseg.records import Advance, CaseScore, Label, Note, Stage
+from unetseg.regions import Region
 
 
 def nifti(path, array, spacing=(1, 1, 1), origin=(0, 0, 0)):
@@ -233,6 +235,93 @@ class TestEvaluate:
         monkeypatch.setattr(evaluation, "read_mask", named)
         assert evaluate(truth, predicted).labels == (Label(1, "case1.nii.gz"),)
         assert evaluate(truth, predicted, labels=(Label(1, "a"),)).labels == (Label(1, "a"),)
+
+    def test_regions_are_scored_by_the_values_in_them(self, tmp_path):
+        # Truth 1 1 2 2 3 3 and predicted 1 2 2 2 2 3: whole 6 of 6 and 6, core 4 of 4 and 5,
+        # enhancing 1 of 2 and 1.
+        truth = bar(2, 8) + bar(4, 8) + bar(6, 8)
+        predicted = bar(2, 8) + bar(3, 8) + bar(7, 8)
+        files = nifti(tmp_path / "t.nii", truth), nifti(tmp_path / "p.nii", predicted)
+        regions = Region("whole", (1, 2, 3)), Region("core", (2, 3)), Region("enhancing", (3,))
+        found = evaluate(*files, regions=regions)
+        assert found.labels == (Label(1, "whole"), Label(2, "core"), Label(3, "enhancing"))
+        assert dices(found) == pytest.approx([1, 8 / 9, 2 / 3])
+        # By value: 1 of 2 and 1, 2 of 2 and 4, 1 of 2 and 1.
+        assert dices(evaluate(*files)) == pytest.approx([2 / 3, 2 / 3, 2 / 3])
+        assert [row["name"] for row in to_json(found)] == ["whole", "core", "enhancing"]
+        # The cores' ends differ at one side only, by one voxel of 1 mm.
+        assert found.scores[1]["surface_dice"] == 1.0
+        assert evaluate(*files, regions=regions, tolerance=0.5).scores[1]["surface_dice"] < 1
+
+    def test_a_region_that_is_nowhere_is_undefined(self, tmp_path):
+        path = nifti(tmp_path / "a.nii", bar(2, 8) + bar(4, 8) * 8)
+        said = []
+        regions = Region("all", (1, 2)), Region("none", (2, 5))
+        found = evaluate(path, path, regions=regions, listener=said.append)
+        assert dices(found) == pytest.approx([1, math.nan], nan_ok=True)
+        text = "values that are not among the labels are not scored: 9"
+        assert Note(text, "warning") in said
+
+    def test_regions_leave_out_what_is_ignored(self, tmp_path):
+        truth = nifti(tmp_path / "t.nii", bar(2, 6) + bar(6, 10, value=9))
+        predicted = nifti(tmp_path / "p.nii", bar(2, 10) + bar(4, 10))
+        regions = (Region("whole", (1, 2)),)
+        assert dices(evaluate(truth, predicted, regions=regions, ignore_value=9)) == [1]
+        assert dices(evaluate(truth, predicted, regions=regions)) == pytest.approx([8 / 12])
+
+    @pytest.mark.parametrize(
+        ("changes", "names", "expected"),
+        [
+            ({}, ["a", "b"], [2 / 3, 6 / 7]),
+            ({"ignore_value": 2, "class_values": (0, 1, 5)}, ["a", "b"], [2 / 3, math.nan]),
+            ({"merge_labels": True}, ["foreground"], [1]),
+            (
+                {
+                    "task": "regions",
+                    "regions": (Region("all", (1, 2)), Region("part", (2,))),
+                    "class_names": ("background", "all", "part"),
+                },
+                ["all", "part"],
+                [1, 6 / 7],
+            ),
+        ],
+        ids=["classes", "ignored", "merged", "regions"],
+    )
+    def test_a_model_says_what_is_scored(self, tmp_path, changes, names, expected):
+        # Truth 1 1 2 2 2, predicted 1 2 2 2 2.
+        truth = nifti(tmp_path / "t.nii", bar(2, 7) + bar(4, 7))
+        predicted = nifti(tmp_path / "p.nii", bar(2, 7) + bar(3, 7))
+        data = DataPlan(
+            **{
+                "task": "semantic",
+                "dimensions": 3,
+                "channels": ("T1",),
+                "unit": "mm",
+                "orientation": "canonical",
+                "normalisation": "zscore",
+                "class_names": ("background", "a", "b"),
+                "class_values": (0, 1, 2),
+                **changes,
+            }
+        )
+        found = evaluate(truth, predicted, data=data)
+        assert [label.name for label in found.labels] == names
+        assert dices(found) == pytest.approx(expected, nan_ok=True)
+        with pytest.raises(UsageError, match="give one of them"):
+            evaluate(truth, predicted, data=data, labels=(Label(1, "b"),))
+
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            ({"regions": (Region("a", (1, 2)),), "merge_labels": True}, "no classes of their own"),
+            ({"regions": (Region("a", (1,)),), "labels": (Label(1, "b"),)}, "give one of them"),
+            ({"regions": (Region("a", (0, 1)),)}, "regions: the region a has the value 0"),
+            ({"regions": (Region("a", (1,)), Region("b", (1,)))}, "have the same values"),
+        ],
+    )
+    def test_regions_that_cannot_be_scored(self, folders, asked, message):
+        with pytest.raises(UsageError, match=message):
+            evaluate(*folders, **asked)
 
     def test_ignored_voxels_belong_to_no_class(self, tmp_path):
         # Truth 2..9 with 255 from 10 on; predicted 4..13, of which 10..13 do not count.

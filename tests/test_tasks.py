@@ -43,7 +43,8 @@ def plan(values=(0, 1, 2), **overrides):
         "training.dice_weight": 1.0,
     }
     named = {name.replace("__", "."): value for name, value in overrides.items()}
-    return make(found, Machine("cpu", 10**9, 2), {**settings_, **named})
+    chosen = {key: value for key, value in {**settings_, **named}.items() if value is not None}
+    return make(found, Machine("cpu", 10**9, 2), chosen)
 
 
 def by_hand(outputs, targets, entropy_weight=1.0, dice_weight=1.0):

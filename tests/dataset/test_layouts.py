@@ -456,7 +456,6 @@ def test_an_incomplete_copy_is_told(tmp_path: Path) -> None:
     [
         ('{"labels": {\n"a": 1,}}', r"dataset\.json: not valid JSON in line 2, column \d+"),
         ("[1]", r"not a description of a data set"),
-        ({"labels": {"background": 0, "whole": [1, 2]}}, r'"whole" is a region .* \[1, 2\]'),
         ({"labels": {"a": 1.5}}, r'label "a" is not understood'),
         ({"labels": {"a": True}}, r'label "a" is not understood'),
         ({"labels": ["a"]}, r'"labels" is not understood'),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from unetseg.errors import UsageError
 from unetseg.planning.choices import Choices
 from unetseg.planning.fingerprint import Fingerprint
-from unetseg.regions import Region, label_values, larger_first, written_values
+from unetseg.regions import Region, fault, label_values, larger_first, written_values
 from unetseg.registry import TASKS
 
 _REGIONS, _VALUES = "data.regions", "data.class_values"
@@ -25,7 +25,7 @@ def take_task(choices: Choices, found: Fingerprint) -> None:
 def take_classes(choices: Choices, found: Fingerprint) -> None:
     """Choose what the values in the mask files mean.
 
-    Raises UsageError if a region has values that no mask holds.
+    Raises UsageError if the regions do not fit one another or have values that no mask holds.
     """
     ignore = choices.take("data.ignore_value", found.ignore_value, "left out of loss and metrics")
     values = [v for v, _ in found.label_counts if v not in (0, ignore)]
@@ -57,6 +57,8 @@ def _regions(choices: Choices, found: Fingerprint, values: Sequence[int]) -> tup
     """Choose data.regions, in the order in which they are written."""
     if _REGIONS in choices.overrides:
         regions: tuple[Region, ...] = choices.overrides[_REGIONS]
+        if sentence := fault(regions):
+            raise UsageError(sentence, where=_REGIONS)
         for region in regions:
             unknown = [value for value in region.values if value not in values]
             if unknown:

@@ -43,8 +43,8 @@ class Batches:
     """Patches cut from prepared cases.
 
     Every case is seen equally often; a share of the patches is centred on a foreground voxel of
-    a class drawn from those that the case holds. In a partly annotated case the others are
-    centred on any known voxel, so that none is without one.
+    a class drawn from those that the case holds. In a partly annotated case such a voxel lies
+    anywhere in the patch, and the other patches hold any known voxel, so that none is without.
 
     home : where the cases lie: on the device if they fit, else in memory, else on disk
     """
@@ -105,6 +105,7 @@ class Batches:
         room = [max(0, n - p) for n, p in zip(shape, size, strict=True)]
         start = [int(rng.integers(r + 1)) for r in room]
         is_foreground = locations[:, 0] > 0
+        is_partly_known = not is_foreground.all()
         if centred and is_foreground.any():
             locations = locations[is_foreground]
         else:
@@ -113,9 +114,13 @@ class Batches:
             classes = np.unique(locations[:, 0])
             rows = locations[locations[:, 0] == rng.choice(classes)]
             voxel = rows[rng.integers(len(rows)), 1:]
-            start = [
-                int(np.clip(v - p // 2, 0, r)) for v, p, r in zip(voxel, size, room, strict=True)
-            ]
+            places = list(zip(voxel.tolist(), size, room, strict=True))
+            if is_partly_known:
+                # Around the middle, annotated slices would lie at the same few places of the
+                # patch, and what the network says in all others would never be judged.
+                start = [int(rng.integers(max(0, v - p + 1), min(r, v) + 1)) for v, p, r in places]
+            else:
+                start = [min(max(v - p // 2, 0), r) for v, p, r in places]
         box = tuple(slice(a, min(a + p, n)) for a, p, n in zip(start, size, shape, strict=True))
         missing = [max(0, p - n) for p, n in zip(size, shape, strict=True)]
         # A scan smaller than the patch lies somewhere inside it; the rest is not judged.
