@@ -93,6 +93,20 @@ class TestPair:
         predicted = touched(tmp_path / "p", "lung_seg_seg.nii.gz")
         assert [name for name, _, _ in pair(truth, predicted)] == ["lung"]
 
+    def test_the_only_channel_of_nnunet_needs_no_number_in_the_truth(self, tmp_path):
+        truth = touched(tmp_path / "t", "a.nii.gz", "b_0000.nii.gz")
+        predicted = touched(tmp_path / "p", "a_0000_seg.nii.gz", "b_0000_seg.nii.gz")
+        said = []
+        found = pair(truth, predicted, listener=said.append)
+        assert [(name, p.name) for name, _, p in found] == [
+            ("a", "a_0000_seg.nii.gz"),
+            ("b_0000", "b_0000_seg.nii.gz"),
+        ]
+        assert said == []
+        (predicted / "a_0000_seg.nii.gz").rename(predicted / "a_0001_seg.nii.gz")
+        with pytest.raises(DataError, match=r"no predicted mask for 1 of 2 truths: a\.nii\.gz"):
+            pair(truth, predicted)
+
     def test_the_place_in_the_folder_is_not_a_name(self, tmp_path):
         truth = touched(tmp_path / "t", "img2.png", "img10.png")
         # In the order of their names, img1 and img10 would be given to img2 and img10.

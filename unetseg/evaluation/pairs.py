@@ -16,7 +16,8 @@ def pair(
 
     truth, predicted : two files, or two folders whose files are paired by name
 
-    A name is a file's stem without `_seg`, `_mask` and their like at its end. Sub-folders and
+    A name is a file's stem without `_seg`, `_mask` and their like at its end, and without the
+    number 0000 of nnU-Net's first channel if the truth has none. Sub-folders and
     hidden files are left out; so are predicted masks without a truth, with a note.
 
     Raises UsageError for a file and a folder; DataError if one does not exist or holds no masks,
@@ -32,6 +33,10 @@ def pair(
     if not _is_folder(truth):
         return ((_case_name(truth), truth, predicted),)
     truths, others = _masks_by_name(truth), _masks_by_name(predicted)
+    for name in truths:
+        # The mask of nnU-Net's only channel file, where its truth bears no channel number.
+        if name not in others and (only := others.pop(f"{name}_0000", None)):
+            others[name] = only
     missing = [truths[name].name for name in truths if name not in others]
     if missing:
         raise DataError(

@@ -68,8 +68,7 @@ class Regions:
         return outputs.sigmoid()
 
     def decode(self, outputs: Tensor, geometry: Geometry) -> Mask:
-        # A sigmoid above one half.
-        inside = (outputs > 0).numpy()
+        inside = (self.probabilities(outputs) > 0.5).numpy()
         array = np.zeros(inside.shape[1:], self._dtype)
         for region, value in zip(inside, self._values, strict=True):
             array[region] = value
