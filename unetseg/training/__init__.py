@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
@@ -23,7 +22,7 @@ from unetseg.records import Case, Event, Listener, Note, Progress, Stage, ignore
 from unetseg.tasks import make_task
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.training.batches import Ahead, Batches
-from unetseg.training.history import forget_after
+from unetseg.training.history import append_log, forget_after
 from unetseg.training.keeping import Keeping
 from unetseg.training.request import Request, is_begun, plan_for, refuse_errors
 from unetseg.training.run_file import write_run_file
@@ -146,8 +145,7 @@ class _Training:
 
     def event(self, event: Event) -> None:
         if isinstance(event, Note):
-            with self.log_path.open("a", encoding="utf-8", errors="backslashreplace") as log:
-                log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {event.text}\n")
+            append_log(self.log_path, event.text)
         self.show(event)
 
     def _split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
