@@ -12,7 +12,7 @@ from unetseg.config.toml import describe
 from unetseg.errors import UsageError
 from unetseg.planning import make
 from unetseg.planning.fingerprint import Fingerprint, Intensity
-from unetseg.planning.patches import levels, patch_size, rounded_up
+from unetseg.planning.patches import levels, patch_size, rounded, rounded_up
 from unetseg.records import Label, Machine
 
 LARGE = Machine("cuda:0", 80 * 10**9, 16, has_bfloat16=True)
@@ -135,7 +135,7 @@ def test_thick_slice_ct_on_a_large_device():
 def test_thick_slice_ct_on_a_processor():
     """64**3 voxels make a cube of 94.3 mm: 118 x 118 x 19 voxels; factors 16, 16 and 4."""
     plan = make(CT, CPU)
-    assert plan.patch.size == (128, 128, 20)
+    assert plan.patch.size == (112, 112, 20)
     assert plan.network.strides[1:] == ((2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2))
     assert plan.network.features == (16, 32, 64, 128, 256)
     assert plan.training.precision == "float32"
@@ -167,6 +167,14 @@ def test_small_scans_are_taken_whole():
 
 def test_sizes_are_rounded_up_to_the_factor_of_all_levels():
     assert rounded_up((17, 16, 5), ((1, 1, 1), (2, 2, 1), (2, 2, 1))) == (20, 16, 5)
+
+
+def test_sizes_are_rounded_to_the_nearest_on_a_processor():
+    assert rounded((17, 19, 5), ((1, 1, 1), (2, 2, 1), (2, 2, 1))) == (16, 20, 5)
+    assert rounded((1, 3, 1), ((1, 1, 1), (2, 2, 1), (2, 2, 1))) == (4, 4, 1)
+    volumes = replace(CT, shapes=((35, 50, 36),) * 3, spacings=((1.0,) * 3,) * 3)
+    assert make(volumes, CPU).patch.size == (32, 48, 32)
+    assert make(volumes, LARGE).patch.size == (40, 56, 40)
 
 
 @pytest.mark.parametrize(

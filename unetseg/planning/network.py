@@ -8,7 +8,7 @@ from unetseg.errors import UsageError
 from unetseg.planning.architectures import Architecture, architecture
 from unetseg.planning.choices import Choices
 from unetseg.planning.fingerprint import Fingerprint
-from unetseg.planning.patches import levels, patch_size, rounded_up
+from unetseg.planning.patches import levels, patch_size, rounded, rounded_up
 from unetseg.records import Machine
 
 # The encoder for whoever asks for weights and names none.
@@ -75,13 +75,20 @@ def take_network(
     choices.take("network.kernels", kernels, why)
     size = choices.take(
         "patch.size",
-        rounded_up(start, strides),
+        # A processor pays for every voxel beyond the scan's edge with steps; windows see the rest.
+        (rounded_up if on_gpu else rounded)(start, strides),
         f"median scan {tuple(shape)}, at most {voxels} voxels on this device",
     )
     features = choices.take(
         "network.features",
         tuple(min(first * 2**level, widest) for level in range(count)),
         "doubled per level" if on_gpu else "doubled per level; narrow, for a processor",
+    )
+    choices.take(
+        "network.decoder_blocks",
+        2 if on_gpu else 1,
+        "convolutions per level of the decoder"
+        + ("" if on_gpu else "; a second costs a processor a third of its steps"),
     )
     _take_layers(choices, encoder, facts, count, weights)
     choices.take(
@@ -103,7 +110,6 @@ def _take_layers(
     """What the levels are made of."""
     why = "layers per level" if facts.blocks else f"{encoder} has its own"
     choices.take("network.blocks", (facts.blocks,) * levels if facts.blocks else (), why)
-    choices.take("network.decoder_blocks", 2, "convolutions per level of the decoder")
     choices.take("network.skip", "concat", "the U-Net's long skip")
     residual = "" if facts.block else "of residual encoders only: "
     choices.take(

@@ -63,3 +63,9 @@ def rounded_up(size: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[i
     """The next size that every level divides without a rest."""
     total = [prod(stride[axis] for stride in strides) for axis in range(len(size))]
     return tuple(ceil(n / t) * t for n, t in zip(size, total, strict=True))
+
+
+def rounded(size: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The nearest size that every level divides without a rest, and not less than one of them."""
+    total = [prod(stride[axis] for stride in strides) for axis in range(len(size))]
+    return tuple(max(1, round(n / t)) * t for n, t in zip(size, total, strict=True))
