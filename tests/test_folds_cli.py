@@ -227,3 +227,17 @@ def test_ended_in_the_second_fold_it_goes_on_there(
     assert ("resuming at step" in done.stderr) == (number == signal.SIGINT)
     assert weights.stat().st_mtime_ns == before
     assert (tmp_path / "run" / "model" / "fold_1.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "variables"), [(["--devices", "2"], {}), ([], {"WORLD_SIZE": "2"})]
+)
+def test_several_processes_do_not_train_all_folds(
+    folder: Path, words: list[str], variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = run(folder, "train", "data", "-o", "refused", *words, *WORDS)
+    assert done.returncode == 2
+    assert "--folds: all folds are trained by one process, one after the other" in done.stderr
+    assert not (folder / "refused").exists()

@@ -25,13 +25,16 @@ def train(
 
     settings : plan values by dotted key, such as {"training.epochs": 20}
 
+    In a script that torchrun has started, its processes train together, each with a device.
+
     Raises a subclass of UnetsegError that says what is wrong and what to do.
     """
     from unetseg import training
     from unetseg.training.run_file import refuse_all_folds
 
     refuse_all_folds(Path(run))
-    return training.train(_request(data, run, settings, device), listener)
+    with training.joined(_request(data, run, settings, device)) as mine:
+        return training.train(mine, listener)
 
 
 def cross_validate(

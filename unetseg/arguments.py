@@ -49,6 +49,21 @@ def regions_of(text: str) -> tuple[Region, ...]:
     return tuple(regions)
 
 
+def cards_of(text: str) -> tuple[int, ...]:
+    """4 as (0, 1, 2, 3), the first four; 0,2 as (0, 2), these two."""
+    numbers = whole_numbers(text, where="--devices")
+    if len(numbers) == 1:
+        numbers = tuple(range(numbers[0]))
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise UsageError(
+            "not devices",
+            where="--devices",
+            expected="how many, such as 4, or which, such as 0,2",
+            got=text,
+        )
+    return numbers
+
+
 def fold_of(text: str) -> tuple[int, int]:
     """0/5 as (0, 5): which fold, of how many."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)

@@ -1,9 +1,10 @@
 """Random changes of a batch, on its device: a draw makes numbers, an apply uses them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import pi
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ class Draw:
     flips : (B, n) whether the axis is mirrored
     brightness, contrast, gamma, noise, blur : (B), neutral values where not drawn
     noise_seed : of the noise field
+    rows, batch : which samples of a batch of how many, None for all of them; the noise field is
+        that of the whole batch
     """
 
     matrix: Tensor
@@ -32,6 +35,15 @@ class Draw:
     noise: Tensor
     blur: Tensor
     noise_seed: int
+    rows: slice = field(default_factory=lambda: slice(None))
+    batch: int | None = None
+
+    def part(self, rows: slice) -> "Draw":
+        """The same changes of some of the samples."""
+        values: dict[str, Any] = {
+            name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **values, rows=rows, batch=len(self.noise))
 
 
 def draw(
@@ -149,8 +161,9 @@ def _intensity(images: Tensor, drawn: Draw) -> Tensor:
     images = torch.where((contrast == 1) & (brightness == 1), images, changed)
     if bool((drawn.noise > 0).any()):
         generator = torch.Generator(images.device).manual_seed(drawn.noise_seed)
-        field = torch.randn(images.shape, generator=generator, device=images.device)
-        images = images + field * per_sample(drawn.noise)
+        shape = (drawn.batch or len(images), *images.shape[1:])
+        noise = torch.randn(shape, generator=generator, device=images.device)[drawn.rows]
+        images = images + noise * per_sample(drawn.noise)
     return images
 
 

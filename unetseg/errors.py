@@ -84,6 +84,10 @@ class DeviceError(UnetsegError):
     exit_code = 5
 
 
+class RankLost(DeviceError):
+    """Another process of the same training has ended."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the known word closest to `name`, or lists all of them."""
     names = sorted(known)

@@ -107,12 +107,14 @@ class Machine:
     memory_bytes : free memory of that device
     cores : processor cores that this process may use
     has_bfloat16 : the device multiplies bfloat16 natively
+    devices : how many such devices train together
     """
 
     device: str
     memory_bytes: int
     cores: int
     has_bfloat16: bool = False
+    devices: int = 1
 
     @property
     def kind(self) -> str:

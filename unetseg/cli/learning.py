@@ -1,18 +1,22 @@
 """The commands that learn: check and train."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from time import sleep
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from unetseg.arguments import fold_of, minutes, new_run
+from unetseg.arguments import cards_of, fold_of, minutes, new_run
+from unetseg.cli import starting
 from unetseg.cli.options import (
     Data,
     Device,
+    Devices,
     Encoder,
     Fold,
     Folds,
@@ -27,11 +31,13 @@ from unetseg.cli.options import (
     Weights,
     overrides,
 )
-from unetseg.errors import UsageError
+from unetseg.errors import RankLost, UsageError
 
 if TYPE_CHECKING:
     from unetseg.training import Request
     from unetseg.training.out_of_fold import OutOfFold
+
+_LINGER_SECONDS = 5.0
 
 
 def check(
@@ -89,10 +95,13 @@ def _division(fold: str | None, folds: int | None) -> dict[str, int]:
 
 
 class Stop:
-    """Ctrl-C or SIGTERM once asks the training to finish, twice ends the program."""
+    """Ctrl-C or SIGTERM once asks the training to finish, twice ends the program.
+
+    is_silent : says nothing about it, as one of several processes
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.is_silent = False
 
     def __enter__(self) -> Self:
         self._before = [
@@ -113,7 +122,8 @@ class Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        sys.stderr.write("\nfinishing: validating and saving; once more to stop at once\n")
+        if not self.is_silent:
+            sys.stderr.write("\nfinishing: validating and saving; once more to stop at once\n")
 
 
 def train(
@@ -134,6 +144,7 @@ def train(
     init: Init = None,
     ignore_label: Ignore = None,
     device: Device = "auto",
+    devices: Devices = None,
     skip_bad: SkipBad = False,
     cache: Annotated[
         Path | None, typer.Option(help="Where prepared cases are kept; the user's cache.")
@@ -159,6 +170,11 @@ def train(
         training__weights=weights,
         training__init=str(init) if init else None,
     )
+    if devices is not None:
+        if folds is not None:
+            _refuse_processes(several=True)
+        if _is_started(cards_of(devices), device):
+            return
     from unetseg.training import Request
     from unetseg.training.run_file import read_folds_asked, refuse_all_folds
 
@@ -176,16 +192,77 @@ def train(
         started=psutil.Process().create_time(),
     )
     if trains_all:
+        _refuse_processes()
         _train_all(request)
     else:
         _train(request)
 
 
+def _refuse_processes(*, several: bool = False) -> None:
+    """Raise UsageError if several processes are to train all folds."""
+    if several or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "all folds are trained by one process, one after the other",
+            where="--folds",
+            hint="train each by --fold 0/5, 1/5, ... on several devices, or leave out --devices",
+        )
+
+
+def _is_started(cards: tuple[int, ...], device: str) -> bool:
+    """Start this command in a process for each card and wait for all; False if it is one of them.
+
+    Raises UsageError if that does not go together with what else was asked for.
+    """
+    if starting.is_started():
+        starting.end_with_parent()
+        return False
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UsageError(
+            "torchrun has started the processes already", where="--devices", hint="leave it out"
+        )
+    if device not in ("auto", "cuda", "cpu"):
+        raise UsageError(
+            "several devices of one kind",
+            where="--device",
+            expected="auto, cuda or cpu with --devices",
+            got=device,
+        )
+    if cards == (0,):
+        return False
+    if code := starting.start(cards, debug="--debug" in sys.argv):
+        # Not typer's Exit: the first process has said what there is to say, an interruption too.
+        sys.exit(code)
+    return True
+
+
 def _train(request: "Request") -> None:
+    from unetseg.training import joined
+    from unetseg.training import train as learn
+
+    with Stop() as stop:
+        try:
+            with joined(request) as mine:
+                if mine.ranks.is_first:
+                    _train_shown(mine, stop)
+                else:
+                    stop.is_silent = True
+                    learn(mine, should_stop=stop)
+        except RankLost:
+            if starting.is_started():
+                # At once: on a card the end of the program may wait for the lost rank too.
+                sys.stderr.flush()
+                os._exit(starting.LOST)
+            # torchrun names the process that ended first, which is to be the one at fault.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            sleep(_LINGER_SECONDS)
+            raise
+
+
+def _train_shown(request: "Request", stop: Stop) -> None:
     from unetseg.console import Display, print_table, show_findings
     from unetseg.training import plan_for, refuse_errors, run_plan
 
-    with Display() as display, Stop() as stop:
+    with Display() as display:
         plan, found = plan_for(request, display)
         show_findings(found.findings, display)
         refuse_errors(found)

@@ -6,6 +6,9 @@ from typing import Annotated, Any
 import typer
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Devices = Annotated[
+    str | None, typer.Option(help="Several at once: how many, as in 4, or which cards, as in 0,2.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="A plan value, as in training.epochs=20.")
 ]

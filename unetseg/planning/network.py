@@ -101,7 +101,10 @@ def take_network(
     seen = sum(prod(s) for s in found.shapes)
     by_data = max(2, int(0.2 * seen / patch))
     batch = max(2, min(round(budget / patch), 64, by_data))
-    choices.take("patch.batch", batch, "fills the device's memory or time budget")
+    why = "fills the device's memory or time budget"
+    if batch < machine.devices:
+        batch, why = machine.devices, "a patch for each device"
+    choices.take("patch.batch", batch, why)
 
 
 def _take_layers(

@@ -8,6 +8,7 @@ from unetseg.config import Plan
 from unetseg.geometry import Geometry
 from unetseg.records import Mask
 from unetseg.registry import TASKS
+from unetseg.tasks.losses import Total, alone
 
 
 class Task(Protocol):
@@ -26,8 +27,11 @@ class Task(Protocol):
         """(B, *S) class indices -> what the loss compares with."""
         ...
 
-    def loss(self, outputs: list[Tensor], targets: Tensor) -> Tensor:
-        """A scalar from the network's outputs, finest level first."""
+    def loss(self, outputs: list[Tensor], targets: Tensor, total: Total = alone) -> Tensor:
+        """A scalar from the network's outputs, finest level first.
+
+        total : what is summed over the samples goes through it before anything is divided
+        """
         ...
 
     def probabilities(self, outputs: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What the losses have in common: known voxels, coarser levels, overlap."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -11,6 +11,15 @@ from unetseg.config import IGNORED
 
 # Keeps the Dice of a class that is absent from being 0 / 0.
 _SMOOTH = 1e-5
+
+# Sums of tensors over all devices that share a batch; what is divided by them is right for the
+# whole batch, not only for one device's part of it.
+Total = Callable[[Sequence[Tensor]], list[Tensor]]
+
+
+def alone(parts: Sequence[Tensor]) -> list[Tensor]:
+    """The sums over one device."""
+    return list(parts)
 
 
 def over_levels(
@@ -42,7 +51,12 @@ def _shrunk(targets: Tensor, size: torch.Size) -> Tensor:
 
 
 def dice_loss(
-    share: Tensor, truth: Tensor, known: Tensor, *, over: Literal["batch", "case"]
+    share: Tensor,
+    truth: Tensor,
+    known: Tensor,
+    *,
+    over: Literal["batch", "case"],
+    total: Total = alone,
 ) -> Tensor:
     """One minus the mean soft Dice of the maps, over known voxels.
 
@@ -50,11 +64,16 @@ def dice_loss(
     truth : (B, K, *S) in {0, 1}
     known : (B, 1, *S) bool
     over : batch sums over all samples before it divides, case takes the mean over the samples
+    total : see `Total`
     """
     truth, share = truth * known, share * known
     axes = list(range(2, share.ndim))
     if over == "batch":
         axes = [0, *axes]
-    overlap = (share * truth).sum(axes)
-    total = share.sum(axes) + truth.sum(axes)
-    return 1 - ((2 * overlap + _SMOOTH) / (total + _SMOOTH)).mean()
+    overlap, sizes = (share * truth).sum(axes), share.sum(axes) + truth.sum(axes)
+    if over == "batch":
+        overlap, sizes = total([overlap, sizes])
+        return 1 - ((2 * overlap + _SMOOTH) / (sizes + _SMOOTH)).mean()
+    dice = (2 * overlap + _SMOOTH) / (sizes + _SMOOTH)
+    added, count = total([dice.mean(1).sum(), sizes.new_tensor(len(dice))])
+    return 1 - added / count

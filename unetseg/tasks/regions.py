@@ -1,5 +1,7 @@
 """Regions: every voxel may be in several of them, as in BraTS."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from unetseg.metrics import METRICS
 from unetseg.records import Label, Mask
 from unetseg.regions import crossings
 from unetseg.tasks.cleaning import cleanings
-from unetseg.tasks.losses import dice_loss, over_levels
+from unetseg.tasks.losses import Total, alone, dice_loss, over_levels
 
 
 class Regions:
@@ -45,10 +47,10 @@ class Regions:
     def targets(self, labels: Tensor) -> Tensor:
         return labels.long()
 
-    def loss(self, outputs: list[Tensor], targets: Tensor) -> Tensor:
-        return over_levels(self._level_loss, outputs, targets)
+    def loss(self, outputs: list[Tensor], targets: Tensor, total: Total = alone) -> Tensor:
+        return over_levels(partial(self._level_loss, total=total), outputs, targets)
 
-    def _level_loss(self, output: Tensor, targets: Tensor) -> Tensor:
+    def _level_loss(self, output: Tensor, targets: Tensor, total: Total) -> Tensor:
         training = self._training
         known = (targets != IGNORED)[:, None]
         truth = self._table.to(output.device)[targets.clamp_min(0)].movedim(-1, 1)
@@ -59,9 +61,9 @@ class Regions:
             output, truth, weights, reduction="none"
         )
         axes = [0, *range(2, output.ndim)]
-        total = weights.sum(axes)
-        entropy = (entropies.sum(axes) / torch.where(total > 0, total, 1)).mean()
-        dice = dice_loss(output.sigmoid(), truth, known, over=training.dice_over)
+        entropy, weight = total([entropies.sum(axes), weights.sum(axes)])
+        entropy = (entropy / torch.where(weight > 0, weight, 1)).mean()
+        dice = dice_loss(output.sigmoid(), truth, known, over=training.dice_over, total=total)
         return training.cross_entropy_weight * entropy + training.dice_weight * dice
 
     def probabilities(self, outputs: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Semantic segmentation: every voxel gets one class."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from unetseg.geometry import Geometry
 from unetseg.metrics import METRICS
 from unetseg.records import Label, Mask
 from unetseg.tasks.cleaning import clean, cleanings, voxel_size
-from unetseg.tasks.losses import dice_loss, over_levels
+from unetseg.tasks.losses import Total, alone, dice_loss, over_levels
 
 
 class Semantic:
@@ -34,22 +36,24 @@ class Semantic:
     def targets(self, labels: Tensor) -> Tensor:
         return labels.long()
 
-    def loss(self, outputs: list[Tensor], targets: Tensor) -> Tensor:
-        return over_levels(self._level_loss, outputs, targets)
+    def loss(self, outputs: list[Tensor], targets: Tensor, total: Total = alone) -> Tensor:
+        return over_levels(partial(self._level_loss, total=total), outputs, targets)
 
-    def _level_loss(self, output: Tensor, targets: Tensor) -> Tensor:
+    def _level_loss(self, output: Tensor, targets: Tensor, total: Total) -> Tensor:
         training = self._training
         known = (targets != IGNORED)[:, None]
         indices = targets.clamp_min(0)
         weights = None if self._weights is None else self._weights.to(output.device)
-        total = known.sum() if weights is None else (weights[indices][:, None] * known).sum()
+        weight = known.sum() if weights is None else (weights[indices][:, None] * known).sum()
         entropy = functional.cross_entropy(
             output, targets, weights, ignore_index=IGNORED, reduction="sum"
         )
+        entropy, weight = total([entropy, weight])
         # Without a known voxel both are zero; a lone voxel may weigh less than one.
-        entropy = entropy / torch.where(total > 0, total, 1)
+        entropy = entropy / torch.where(weight > 0, weight, 1)
         truth = functional.one_hot(indices, self.outputs).movedim(-1, 1)[:, 1:].to(output.dtype)
-        dice = dice_loss(output.softmax(1)[:, 1:], truth, known, over=training.dice_over)
+        share = output.softmax(1)[:, 1:]
+        dice = dice_loss(share, truth, known, over=training.dice_over, total=total)
         return training.cross_entropy_weight * entropy + training.dice_weight * dice
 
     def probabilities(self, outputs: Tensor) -> Tensor:

@@ -12,11 +12,10 @@ from platformdirs import user_cache_path
 from unetseg import checkpoint
 from unetseg.config import Plan
 from unetseg.config.toml import write_plan
-from unetseg.dataset.folds import FOLDS, divide, make_folds, write_folds
+from unetseg.dataset.folds import FOLDS, Division, divide, make_folds, write_folds
 from unetseg.devices import find_device, measure, memory_errors, usable_precision
-from unetseg.errors import DataError
+from unetseg.errors import DataError, RankLost
 from unetseg.nets.unet import parameters
-from unetseg.pipeline.cache import prepare_cases
 from unetseg.planning.fingerprint import Inspection
 from unetseg.records import Case, Event, Listener, Note, Progress, Stage, ignore_event
 from unetseg.tasks import make_task
@@ -24,11 +23,13 @@ from unetseg.tasks.segmenting import Segmenter
 from unetseg.training.batches import Ahead, Batches
 from unetseg.training.history import append_log, forget_after
 from unetseg.training.keeping import Keeping
-from unetseg.training.request import Request, is_begun, plan_for, refuse_errors
+from unetseg.training.preparing import prepare_together
+from unetseg.training.ranks import losing, with_shared_statistics
+from unetseg.training.request import Request, is_begun, joined, plan_for, refuse_errors
 from unetseg.training.run_file import write_run_file
 from unetseg.training.schedule import Clock, learning_rate
 from unetseg.training.snapshots import Snapshots
-from unetseg.training.start import begin
+from unetseg.training.start import Start, begin
 from unetseg.training.state import State, Writer
 from unetseg.training.step import Learner
 from unetseg.training.validation import Validation
@@ -63,7 +64,8 @@ def train(
     KeyboardInterrupt saves the state, if that is possible, and goes through.
     """
     plan, found = plan_for(request, listener)
-    refuse_errors(found)
+    if request.ranks.is_first:
+        refuse_errors(found)
     return run_plan(request, plan, found, listener, should_stop)
 
 
@@ -78,7 +80,7 @@ def run_plan(
     return _Training(request, plan, found, listener, should_stop).go()
 
 
-__all__ = ["Outcome", "Request", "plan_for", "refuse_errors", "run_plan", "train"]
+__all__ = ["Outcome", "Request", "joined", "plan_for", "refuse_errors", "run_plan", "train"]
 
 
 class _Training:
@@ -94,33 +96,32 @@ class _Training:
     ) -> None:
         self.request, self.run, self.plan = request, request.run, plan
         self.should_stop = should_stop
+        self.ranks = request.ranks
         self.show = listener
         self.device = find_device(request.device)
         self.machine = measure(self.device)
-        self.precision = usable_precision(plan.training.precision, self.machine)
+        precision = usable_precision(plan.training.precision, self.machine)
+        self.precision = self.ranks.told(str, lambda: precision)
         task = make_task(plan)
         self.log_path = self.run / "log.txt"
         self.train_cases, val_cases = self._split(found.cases)
         torch.manual_seed(plan.training.seed)
         network = checkpoint.build(plan)
         # A training that goes on needs neither the file nor the network it once began with.
-        start = None if is_begun(self.run) else begin(network, plan, listener)
+        is_new = self.ranks.is_first and not is_begun(self.run)
+        start = begin(network, plan, listener) if is_new else None
+        network, note = with_shared_statistics(network, self.device, self.ranks)
         self.state = State.fresh(network, plan, self.device)
-        self.resumed = self.state.restore(self.run / "resume", plan)
-        # Only now, so that a training that cannot begin leaves no folder behind.
-        write_plan(plan, self.run / "plan.toml")
-        write_run_file(self.run, request.data)
-        if not (self.run / FOLDS).is_file():
-            folds = make_folds(found.cases, plan.training.folds, plan.training.seed)
-            write_folds(self.run / FOLDS, folds)
-        forget_after(self.run / "history.csv", self.state.step)
-        if start is not None:
-            start.write(self.run / "weights.json")
-            self.say(start.summary())
+        self.resumed = self.ranks.is_first and self.state.restore(self.run / "resume", plan)
+        if self.ranks.is_first:
+            self._open_run(found.cases, start)
+        self.state.share(self.ranks, plan)
+        if note:
+            self.say(note)
         plateau = self.state.plateau
         self.clock = Clock(plan.training, request.started, self.state.seconds, plateau)
-        self.snapshots = Snapshots(self.run, plan.training.snapshots)
-        self.learner = Learner(self.state, plan, task, self.device, self.precision)
+        self.snapshots = Snapshots(self.run, plan.training.snapshots if self.ranks.is_first else 0)
+        self.learner = Learner(self.state, plan, task, self.device, self.precision, self.ranks)
         self.writer = Writer(self.run / "resume")
         # Once it is left, the steps that follow are not part of what is gone on with.
         self.is_left = False
@@ -133,24 +134,51 @@ class _Training:
             cases=val_cases,
             voxels=found.voxels(least=math.prod(plan.patch.size)),
             source={
-                "device": self.machine.device,
+                "device": self._devices,
                 "data": request.data.name,
                 "cases": [len(self.train_cases), len(val_cases)],
             },
             listener=self.event,
+            ranks=self.ranks,
         )
+
+    def _open_run(self, cases: Sequence[Case], start: Start | None) -> None:
+        """Write what the run folder says of itself; before, so that what fails leaves none."""
+        plan = self.plan
+        write_plan(plan, self.run / "plan.toml")
+        write_run_file(self.run, self.request.data)
+        if not (self.run / FOLDS).is_file():
+            folds = make_folds(cases, plan.training.folds, plan.training.seed)
+            write_folds(self.run / FOLDS, folds)
+        forget_after(self.run / "history.csv", self.state.step)
+        if start is not None:
+            start.write(self.run / "weights.json")
+            self.say(start.summary())
 
     def say(self, text: str) -> None:
         self.event(Note(text))
 
     def event(self, event: Event) -> None:
+        if not self.ranks.is_first:
+            return
         if isinstance(event, Note):
             append_log(self.log_path, event.text)
         self.show(event)
 
+    @property
+    def _devices(self) -> str:
+        return (
+            f"{self.ranks.count} x {self.machine.kind}"
+            if self.ranks.count > 1
+            else self.machine.device
+        )
+
     def _split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
         training = self.plan.training
-        division = divide(self.run, cases, training.fold, training.folds, training.seed)
+        division = self.ranks.told(
+            Division,
+            lambda: divide(self.run, cases, training.fold, training.folds, training.seed),
+        )
         self.division = division.reason
         return list(division.train), list(division.val)
 
@@ -159,18 +187,18 @@ class _Training:
         self.say(self.division)
         self.say(
             f"{len(self.train_cases)} cases to learn from, {len(self.keeping.cases)} to validate;"
-            f" {parameters(state.network):,} parameters; {self.machine.device},"
-            f" {self.precision}"
+            f" {parameters(state.network):,} parameters; {self._devices}, {self.precision}"
         )
         if self.resumed:
             self.say(f"resuming at step {state.step}, {state.seconds:.0f} s into the training")
         if self.clock.position(state.step) >= 1 and self.resumed:
             self.say("this run has had all of its time; give more --time or --epochs to go on")
         folder = self.request.cache or user_cache_path("unetseg") / "prepared"
-        cached = prepare_cases(
+        cached = prepare_together(
             self.train_cases,
             plan,
             folder,
+            self.ranks,
             cores=self.machine.cores,
             skip_bad=self.request.skip_bad,
             listener=self.event,
@@ -178,14 +206,21 @@ class _Training:
         if not cached:
             raise DataError("no case is left to learn from", where=self.request.data)
         host = measure(torch.device("cpu")).memory_bytes
-        batches = Batches(cached, plan, host, self.device, self.machine.memory_bytes)
+        batches = Batches(cached, plan, host, self.device, self.machine.memory_bytes, self.ranks)
         try:
-            with memory_errors(self.device):
-                self.event(Stage("training", None))
-                finished = self._loop(batches)
-            return self._end(finished=finished)
+            with losing(self.ranks):
+                with memory_errors(self.device):
+                    self.event(Stage("training", None))
+                    finished = self._loop(batches)
+                return self._end(finished=finished)
         except KeyboardInterrupt:
             self._interrupted()
+            raise
+        except RankLost:
+            # What waits on a card for the lost rank's part would never be done.
+            if self.device.type == "cpu":
+                self._interrupted()
+                self.say(f"another process has ended; step {self.state.step} is saved")
             raise
         finally:
             self.writer.finish()
@@ -196,26 +231,29 @@ class _Training:
         saved = shown = perf_counter()
         counted, epoch_start, paused = 0, perf_counter(), 0.0
         with Ahead(batches, state.step) as ahead:
-            while (position := self.clock.position(state.step)) < 1:
+            while True:
+                position, is_stopped = self._course()
+                if position >= 1:
+                    break
                 self.snapshots.take(position, self.keeping.segmenter.network)
-                if self.should_stop():
+                if is_stopped:
                     self._save()
                     self.is_left = True
                     self._let_fall(ahead, position, counted / (perf_counter() - epoch_start))
                     return False
                 rate = learning_rate(training, position, state.step)
-                self._step(ahead, rate)
+                self._step(ahead, rate, position)
                 counted += 1
                 now = perf_counter()
                 spent = max(now - epoch_start - paused, 1e-9)
-                if now - shown > 0.5:
+                if now - shown > 0.5 and self.ranks.is_first:
                     shown = now
                     self._progress(counted / spent, ahead.waited / spent)
                 if state.step % training.steps_per_epoch == 0:
                     state.epochs_done += 1
                     self._epoch(rate, counted / spent, ahead.waited / spent)
                     counted, epoch_start, paused, ahead.waited = 0, perf_counter(), 0.0, 0.0
-                if perf_counter() - saved > _SAVE_SECONDS:
+                if perf_counter() - saved > _SAVE_SECONDS and self.ranks.is_first:
                     begun = perf_counter()
                     state.mean_loss()
                     self._save()
@@ -227,10 +265,19 @@ class _Training:
             self._write_row(0.0, counted / spent, ahead.waited / spent, None)
         return True
 
-    def _step(self, ahead: Ahead, rate: float) -> None:
+    def _course(self) -> tuple[float, bool]:
+        """How far the training is by the first rank's clock, and whether anybody is to stop it.
+
+        Ranks that disagree on either would wait for one another for ever.
+        """
+        position = self.clock.position(self.state.step) if self.ranks.is_first else 0.0
+        position, is_stopped = self.ranks.highest(position, self.should_stop())
+        return position, bool(is_stopped)
+
+    def _step(self, ahead: Ahead, rate: float, position: float) -> None:
         state = self.state
         images, labels = ahead.next()
-        frozen = self.clock.position(state.step) < self.plan.training.frozen_share
+        frozen = position < self.plan.training.frozen_share
         state.losses += self.learner.step(images, labels, rate, self.event, frozen=frozen)
         state.counted += 1
 
@@ -249,7 +296,8 @@ class _Training:
 
     def _epoch(self, rate: float, speed: float, waiting: float) -> None:
         state, plateau = self.state, self.state.plateau
-        state.mean_loss()
+        if self.ranks.is_first:
+            state.mean_loss()
         validation = self.keeping.after_epoch()
         if validation is not None and self.clock.is_open:
             was_steady = plateau.anneal_from is None
@@ -266,21 +314,25 @@ class _Training:
     def _write_row(
         self, rate: float, speed: float, waiting: float, validation: Validation | None
     ) -> None:
-        self.event(self.keeping.row(rate, speed, waiting, validation))
+        if self.ranks.is_first:
+            self.event(self.keeping.row(rate, speed, waiting, validation))
         self.state.losses.zero_()
         self.state.counted = 0
 
     def _let_fall(self, ahead: Ahead, position: float, speed: float) -> None:
         """Let the learning rate fall to zero in a few steps, which are not part of the state."""
         training, first = self.plan.training, self.state.step
-        steps = int(min(_LAST_SHARE * first, _LAST_SECONDS * speed))
+        steps = int(self.ranks.agreed(min(_LAST_SHARE * first, _LAST_SECONDS * speed)))
         begun = learning_rate(training, position, first)
         for index in range(steps):
-            self._step(ahead, begun * (1 - (index + 1) / (steps + 1)))
+            rate = begun * (1 - (index + 1) / (steps + 1))
+            self._step(ahead, rate, self._course()[0])
         if steps:
             self.say(f"the learning rate fell to zero in {steps} more steps")
 
     def _save(self) -> None:
+        if not self.ranks.is_first:
+            return
         self.state.seconds = self.clock.elapsed
         self.writer.write(self.state, self.plan)
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from unetseg.config import IGNORED, Plan
 from unetseg.errors import DataError
 from unetseg.pipeline.cache import CachedCase
+from unetseg.training.ranks import ALONE, Ranks
 
 # Prepared cases are kept in memory while they take at most this share of what is free there; on
 # a card the network needs the rest.
@@ -47,6 +48,7 @@ class Batches:
     anywhere in the patch, and the other patches hold any known voxel, so that none is without.
 
     home : where the cases lie: on the device if they fit, else in memory, else on disk
+    ranks : this rank's samples of every batch are made
     """
 
     def __init__(
@@ -56,9 +58,13 @@ class Batches:
         memory_bytes: int,
         device: torch.device | None = None,
         device_bytes: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._plan = plan
         self._cases = cases
+        self._device, self._rows = device, ranks.rows
+        # The ranks of one machine share its memory.
+        memory_bytes //= ranks.local_count
         self._is_card = device is not None and device.type == "cuda"
         total = sum(case.image.nbytes + case.labels.nbytes for case in cases)
         self.home: Home = "disk"
@@ -75,6 +81,8 @@ class Batches:
     def make(self, step: int) -> tuple[Tensor, Tensor]:
         """Images (B, C, *patch) float32 and class indices (B, *patch) int16 of a step.
 
+        B : of the step's batch what is this rank's
+
         Raises DataError if a prepared case can no longer be read.
         """
         batch, seed = self._plan.patch.batch, self._plan.training.seed
@@ -84,10 +92,14 @@ class Batches:
             self._crop(self._case(step * batch + i), rng, centred=i >= batch - forced)
             for i in range(batch)
         ]
-        images, labels = (torch.stack(each) for each in zip(*map(self._cut, crops), strict=True))
+        # All are drawn and some are cut: the batch is the same however many ranks share it.
+        cut = map(self._cut, crops[self._rows])
+        images, labels = (torch.stack(each) for each in zip(*cut, strict=True))
         if self._is_card and self.home != "device":
-            # Only from pinned memory does a copy run beside the computing.
-            return images.pin_memory(), labels.pin_memory()
+            # Only from pinned memory does a copy run beside the computing. A thread begins at the
+            # first card, which belongs to another rank.
+            with torch.cuda.device(self._device):
+                return images.pin_memory(), labels.pin_memory()
         return images, labels
 
     def _case(self, sample: int) -> int:

@@ -11,9 +11,10 @@ import numpy as np
 
 from unetseg import checkpoint
 from unetseg.nets.unet import UNet
-from unetseg.records import Case, EpochDone, Listener, ignore_event
+from unetseg.records import Advance, Case, EpochDone, Listener, ignore_event
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.training.history import append_history, write_validation
+from unetseg.training.ranks import ALONE, Ranks
 from unetseg.training.schedule import Clock
 from unetseg.training.state import State
 from unetseg.training.validation import Validation, validate
@@ -32,6 +33,7 @@ class Keeping:
     cases : that validate
     voxels : of every case, by name: large images take longer
     source : plain facts for the model's description
+    ranks : divide the cases; the first decides and writes
     """
 
     run: Path
@@ -42,6 +44,7 @@ class Keeping:
     voxels: Mapping[str, int]
     source: Mapping[str, Any]
     listener: Listener
+    ranks: Ranks = ALONE
     seconds: float = 0.0
     _seconds_per_voxel: float | None = field(default=None)
 
@@ -52,7 +55,7 @@ class Keeping:
     def validate(self, cases: Sequence[Case]) -> Validation:
         """Score the kept weights on these cases; the clock learns how long all would take."""
         begun = perf_counter()
-        result = validate(self.segmenter, cases, self.listener)
+        result = self._scores(self.segmenter, cases, self.listener)
         seconds = perf_counter() - begun
         self.seconds += seconds
         self._seconds_per_voxel = seconds / self._voxels(cases)
@@ -60,6 +63,20 @@ class Keeping:
         whole = self._seconds_per_voxel * self._voxels(self.cases)
         self.clock.reserve = 1.0 + 1.3 * whole
         return result
+
+    def _scores(
+        self, segmenter: Segmenter, cases: Sequence[Case], listener: Listener
+    ) -> Validation:
+        """Every rank scores its share of the cases, all of them by the first's network."""
+        ranks, names = self.ranks, tuple(case.name for case in cases)
+        ranks.same(segmenter.network)
+        mine = validate(segmenter, cases[ranks.rows], listener)
+        if ranks.count == 1:
+            return mine
+        table = ranks.gathered(mine.dice, (len(cases), len(self._classes)))
+        for name in set(names) - set(mine.names):
+            listener(Advance(name))
+        return Validation(names, tuple(map(tuple, table.tolist())))
 
     def _voxels(self, cases: Sequence[Case]) -> int:
         return sum(self.voxels[case.name] for case in cases)
@@ -75,9 +92,9 @@ class Keeping:
         cost = (self._seconds_per_voxel or 0.0) * self._voxels(chosen)
         # Never by the clock where steps count: a repeated training validates at the same steps.
         by_clock = training.minutes is not None
-        if by_clock and self.seconds + cost > max(1.0, _VALIDATION_SHARE * self.clock.elapsed):
-            return None
-        return self.validate(chosen)
+        allowed = max(1.0, _VALIDATION_SHARE * self.clock.elapsed)
+        is_too_much = by_clock and self.seconds + cost > allowed
+        return None if self.ranks.agreed(is_too_much) else self.validate(chosen)
 
     def row(
         self, rate: float, speed: float, waiting: float, validation: Validation | None
@@ -105,7 +122,9 @@ class Keeping:
         return row
 
     def save(self, folder: str, facts: dict[str, Any], network: UNet | None = None) -> None:
-        """Write a model folder of the run."""
+        """Write a model folder of the run, on the first rank."""
+        if not self.ranks.is_first:
+            return
         segmenter = self.segmenter
         checkpoint.save(self.run / folder, network or segmenter.network, segmenter.plan, facts)
 
@@ -132,17 +151,30 @@ class Keeping:
         self.save("last", facts)
         chosen, kept = last, self.segmenter.network
         state = self.state
-        if not math.isnan(state.best) and (self.run / "model").is_dir():
-            best = checkpoint.load(self.run)
-            if best.facts["step"] != state.step and last.mean < state.best - _BETTER:
-                network = best.network.placed(self.segmenter.device)
-                segmenter = replace(self.segmenter, network=network)
-                scores = validate(segmenter, self.cases, ignore_event)
-                if scores.mean > last.mean:
-                    chosen, kept = scores, segmenter.network
-                    facts = self._facts(scores, finished=finished) | {"step": best.facts["step"]}
+        if (earlier := self._earlier(last)) is not None:
+            network, step = earlier
+            segmenter = replace(self.segmenter, network=network)
+            scores = self._scores(segmenter, self.cases, ignore_event)
+            if scores.mean > last.mean:
+                chosen, kept = scores, segmenter.network
+                facts = self._facts(scores, finished=finished) | {"step": step}
         self.save("model", facts, kept)
         if math.isnan(state.best) or last.mean > state.best:
             state.best = last.mean
-        write_validation(self.run / "validation.csv", chosen, self._classes)
+        if self.ranks.is_first:
+            write_validation(self.run / "validation.csv", chosen, self._classes)
         return chosen
+
+    def _earlier(self, last: Validation) -> tuple[UNet, int] | None:
+        """The best model so far and its step, if it may be better than the last one."""
+        state, found = self.state, None
+        if self.ranks.is_first and not math.isnan(state.best) and (self.run / "model").is_dir():
+            best = checkpoint.load(self.run)
+            if best.facts["step"] != state.step and last.mean < state.best - _BETTER:
+                found = best.network, int(best.facts["step"])
+        step = int(self.ranks.agreed(-1 if found is None else found[1]))
+        if step < 0:
+            return None
+        # The others are given its weights before they use it.
+        network = checkpoint.build(self.segmenter.plan) if found is None else found[0]
+        return network.placed(self.segmenter.device), step

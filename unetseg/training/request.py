@@ -1,6 +1,7 @@
 """What a person asks of a training, and the plan that answers it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
@@ -17,6 +18,7 @@ from unetseg.errors import DataError, UsageError
 from unetseg.planning import make
 from unetseg.planning.fingerprint import Fingerprint, Inspection, inspect
 from unetseg.records import Finding, Listener, Machine, Note, ignore_event
+from unetseg.training.ranks import ALONE, Ranks, join
 from unetseg.training.run_file import fold_folder, read_folds_asked
 from unetseg.training.start import check_named, check_start, located, network_of
 from unetseg.training.state import STATE
@@ -31,6 +33,7 @@ class Request:
     overrides : plan values by dotted key
     cache : where prepared cases lie; the user's cache folder if not given
     started : when the command started, for the time budget
+    ranks : this process among those that train together; see `joined`
     """
 
     data: Path
@@ -40,15 +43,35 @@ class Request:
     skip_bad: bool = False
     cache: Path | None = None
     started: float = field(default_factory=time)
+    ranks: Ranks = ALONE
+
+
+@contextmanager
+def joined(request: Request) -> Iterator[Request]:
+    """The request as it is for this process, its rank and its device, if torchrun has started it.
+
+    Raises as `join` does.
+    """
+    with join(request.device) as (ranks, device):
+        yield replace(request, ranks=ranks, device=device)
 
 
 def plan_for(
     request: Request, listener: Listener = ignore_event, *, existing: bool = True
 ) -> tuple[Plan, Inspection]:
-    """Look at the data and the machine, and plan.
+    """Look at the data and the machine, and plan. The first rank does, and tells the others.
 
     existing : a plan.toml in the run folder is what counts, with the overrides on top
+
+    Raises UsageError if there are more ranks than samples in a batch.
     """
+    made: tuple[Plan, Inspection] = request.ranks.told(
+        tuple[Plan, Inspection], lambda: _planned(request, listener, existing=existing)
+    )
+    return made
+
+
+def _planned(request: Request, listener: Listener, *, existing: bool) -> tuple[Plan, Inspection]:
     overrides = located(request.overrides)
     begun = existing and _needs_no_start(request.run)
     if not begun:
@@ -60,7 +83,7 @@ def plan_for(
         # Names suffice to tell whether it groups the cases; reading them all takes longer.
         asked = check_values({"training.group": overrides["training.group"]}, where="plan")
         with_groups(usable(dataset.cases), asked["training.group"])
-    machine = measure(find_device(request.device))
+    machine = replace(measure(find_device(request.device)), devices=request.ranks.count)
     found = inspect(
         dataset,
         ignore_value=overrides.get("data.ignore_value"),
@@ -84,6 +107,15 @@ def plan_for(
             raise
     if not begun:
         check_start(plan)
+    if plan.patch.batch < request.ranks.count:
+        raise UsageError(
+            "more processes than patches in a step",
+            where="patch.batch",
+            expected=f"{request.ranks.count} or more, one for each process",
+            got=plan.patch.batch,
+            hint="start fewer, or train into another folder with --set patch.batch="
+            f"{request.ranks.count}",
+        )
     return plan, _with_division(found, plan)
 
 

@@ -1,6 +1,7 @@
 """The state from which an interrupted training goes on: tensors in safetensors, numbers in JSON."""
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from unetseg.config import Plan, to_values
 from unetseg.errors import ModelError, UsageError
 from unetseg.files import replacing
 from unetseg.nets.unet import UNet
+from unetseg.training.ranks import Ranks
 from unetseg.training.schedule import Plateau
 
 STATE = "state.safetensors"
@@ -136,6 +138,18 @@ class State:
                     where=path.parent.parent / "plan.toml",
                     hint="train into another folder, or undo the change",
                 )
+        self._take(tensors, numbers)
+        return True
+
+    def share(self, ranks: Ranks, plan: Plan) -> None:
+        """Go on, on every rank, from what the first has: it alone has read the run folder."""
+        if ranks.count == 1:
+            return
+        copy = self.copied(plan) if ranks.is_first else Copy({}, {})
+        numbers = ranks.told(dict[str, Any], lambda: copy.numbers)
+        self._take(ranks.told_tensors(copy.tensors), numbers)
+
+    def _take(self, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]) -> None:
         parts: dict[str, dict[str, Any]] = {
             part: {} for part in ("network", "average", "optimiser", "losses")
         }
@@ -159,7 +173,6 @@ class State:
         self.best, self.epochs_done = numbers["best"], numbers["epochs_done"]
         self.losses.copy_(parts["losses"]["sum"])
         self.counted, self.plateau = numbers["counted"], Plateau(**numbers["plateau"])
-        return True
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,16 +1,20 @@
 """One step of a training: random changes, forward and backward pass, optimiser."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from unetseg import augment
 from unetseg.config import Plan
 from unetseg.devices import autocast, is_out_of_memory
+from unetseg.errors import DeviceError
 from unetseg.records import Listener, Note
 from unetseg.tasks import Task
+from unetseg.training.ranks import ALONE, Ranks
 from unetseg.training.state import State
 
 
@@ -22,27 +26,46 @@ class Learner:
     """
 
     def __init__(
-        self, state: State, plan: Plan, task: Task, device: torch.device, precision: str
+        self,
+        state: State,
+        plan: Plan,
+        task: Task,
+        device: torch.device,
+        precision: str,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._state, self._plan, self._task = state, plan, task
-        self._device, self._precision = device, precision
+        self._device, self._precision, self._ranks = device, precision, ranks
         self._spacing: Sequence[float] = plan.data.spacing or (1.0,) * plan.data.dimensions
-        self.passes = min(plan.training.passes, plan.patch.batch)
+        # No rank is without a sample in any pass.
+        self.passes = min(plan.training.passes, plan.patch.batch // ranks.count)
         self.is_whole = True
+        self._shared: DistributedDataParallel | None = None
+        if ranks.count > 1:
+            self._shared = DistributedDataParallel(
+                state.network,
+                device_ids=[device] if device.type == "cuda" else None,
+                # A frozen encoder takes no part in the backward pass.
+                find_unused_parameters=plan.training.frozen_share > 0,
+            )
 
     def step(
         self, images: Tensor, labels: Tensor, rate: float, listener: Listener, *, frozen: bool
     ) -> Tensor:
-        """Learn from a batch; the loss, on the device, so that nothing waits for it.
+        """Learn from a batch; its loss, on the device, so that nothing waits for it.
 
-        images : (B, C, *patch) float; labels : (B, *patch) class indices
+        images : (B, C, *patch) float; labels : (B, *patch) class indices; this rank's samples
         frozen : the encoder stays as it is
         """
         state, training = self._state, self._plan.training
-        seed = int(np.random.SeedSequence((training.seed, 2, state.step)).generate_state(1)[0])
         drawn = augment.draw(
-            len(images), training.augment, self._spacing, torch.Generator().manual_seed(seed)
+            self._plan.patch.batch,
+            training.augment,
+            self._spacing,
+            torch.Generator().manual_seed(self._seed()),
         )
+        if self._shared:
+            drawn = drawn.part(self._ranks.rows)
         images = images.to(self._device, non_blocking=True)
         labels = labels.to(self._device, non_blocking=True)
         images, labels = augment.apply(images, labels, drawn)
@@ -51,7 +74,7 @@ class Learner:
         state.network.train()
         if training.frozen_share:
             state.network.freeze_encoder(frozen=frozen)
-        loss = self._gradients(images, labels, seed, listener)
+        loss = self._gradients(images, labels, listener)
         state.scaler.unscale_(state.optimiser)
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), training.gradient_clip)
         self.is_whole = False
@@ -63,19 +86,27 @@ class Learner:
         self.is_whole = True
         return loss
 
-    def _gradients(self, images: Tensor, labels: Tensor, seed: int, listener: Listener) -> Tensor:
+    def _seed(self, *rank: int) -> int:
+        of = (self._plan.training.seed, 2, self._state.step, *rank)
+        return int(np.random.SeedSequence(of).generate_state(1)[0])
+
+    def _gradients(self, images: Tensor, labels: Tensor, listener: Listener) -> Tensor:
         """The gradients of the whole batch, in more passes if memory does not suffice.
 
         However many passes there are, the batch is the plan's, and so the learning rate is right.
         """
         while True:
             # Dropout follows from the step too, so that a resumed training repeats it.
-            torch.manual_seed(seed)
+            torch.manual_seed(self._seed(*([] if self._ranks.is_first else [self._ranks.index])))
             self._state.optimiser.zero_grad(set_to_none=True)
             try:
                 return self._passes(images, labels)
             except RuntimeError as error:
-                if self.passes >= len(images) or not is_out_of_memory(error):
+                if not is_out_of_memory(error):
+                    raise
+                if self._ranks.count > 1:
+                    raise self._out_of_memory() from error
+                if self.passes >= len(images):
                     raise
             # Out of the handler: its traceback holds what filled the memory.
             self.passes = min(2 * self.passes, len(images))
@@ -93,11 +124,27 @@ class Learner:
 
     def _passes(self, images: Tensor, labels: Tensor) -> Tensor:
         total = torch.zeros((), device=self._device)
-        parts = zip(images.chunk(self.passes), labels.chunk(self.passes), strict=True)
-        for part, truth in parts:
-            with autocast(self._device, self._precision):
-                outputs = self._state.network(part)
-            loss = self._task.loss(outputs, self._task.targets(truth)) * (len(part) / len(images))
-            self._state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch
+        network = self._shared or self._state.network
+        parts = self._ranks.divided(self._plan.patch.batch, self.passes)
+        for number, (rows, share) in enumerate(parts, 1):
+            # Gradients add up; they are exchanged once, when they are complete.
+            shared = self._shared if number < len(parts) else None
+            with shared.no_sync() if shared else nullcontext():
+                with autocast(self._device, self._precision):
+                    outputs = network(images[rows])
+                targets = self._task.targets(labels[rows])
+                loss = self._task.loss(outputs, targets, self._ranks.total) * share
+                self._state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch
             total += loss.detach()
         return total
+
+    def _out_of_memory(self) -> DeviceError:
+        """Others wait for this rank's part of the step, and cannot be asked for another one."""
+        more = min(2 * self.passes, self._plan.patch.batch // self._ranks.count)
+        return DeviceError(
+            "out of memory",
+            where=self._device,
+            hint=f"go on with --set training.passes={more}"
+            if more > self.passes
+            else "close what else uses it, train with a smaller patch, or on more devices",
+        )
