@@ -97,8 +97,8 @@ def test_the_history_has_a_line_per_epoch(whole: Path) -> None:
     assert [row["epoch"] for row in history] == ["1", "2", "3"]
     assert [row["step"] for row in history] == ["2", "4", "6"]
     assert all(float(row["loss"]) > 0 for row in history)
-    # Annealed: 0.002 * (1 + cos(pi * 5/6)) / 2 in the last of six steps, by hand.
-    assert float(history[-1]["learning_rate"]) == pytest.approx(0.000133975, rel=1e-4)
+    # Annealed: 0.004 * (1 + cos(pi * 5/6)) / 2 in the last of six steps, by hand.
+    assert float(history[-1]["learning_rate"]) == pytest.approx(0.00026795, rel=1e-4)
 
 
 def test_the_kept_model_says_how_it_came_about(whole: Path) -> None:
@@ -206,6 +206,7 @@ def test_without_a_budget_it_ends_when_the_score_no_longer_rises(
     assert rates[steady:] == sorted(rates[steady:], reverse=True)
     # Three quarters at a steady rate, one in which it falls.
     assert steady / len(rates) == pytest.approx(0.75, abs=0.07)
+    assert all(row["mean_dice"] for row in history)
     scores = [float(row["mean_dice"]) for row in history]
     assert max(scores[:steady]) <= max(scores[: steady - 6]) + 0.001
     train(asked, told(notes))

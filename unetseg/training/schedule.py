@@ -87,7 +87,9 @@ class Clock:
         begun = self.plateau.anneal_from
         if begun is None:
             return steady * step / max(step + 1, self.plateau.end(training))
-        length = max(1, ceil(begun * training.anneal_share / max(steady, 1e-3)))
+        # Whole epochs, so that the last of them is validated and told of like any other.
+        epoch = training.steps_per_epoch
+        length = epoch * max(1, ceil(begun * training.anneal_share / max(steady, 1e-3) / epoch))
         return min(1.0, steady + training.anneal_share * (step - begun) / length)
 
     def seconds_left(self, step: int, steps_per_second: float) -> float:
