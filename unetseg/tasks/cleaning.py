@@ -26,7 +26,7 @@ class Cleaning:
 
     largest_component : keep the largest component, or all that are as large as the largest
     min_size : smaller components are removed; in the plan's unit, see `voxel_size`
-    fill_holes : see `hole`
+    fill_holes : see `holes`
     """
 
     largest_component: bool = False
@@ -106,27 +106,6 @@ def components(own: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.in
     return labels, np.bincount(labels.ravel(), minlength=count + 1)[1:]
 
 
-def hole(indices: Indices, index: int) -> NDArray[np.bool_]:
-    """Background that the class encloses and touches, in the smallest box around the class.
-
-    indices : (*S) class indices inside the box
-
-    Background is connected through faces: a wall that is closed diagonally is a wall. A gap between
-    the class and another one inside it is a hole of the class, a gap inside that other one is not.
-
-    Returns (*S) bool.
-    """
-    own = indices == index
-    enclosed: NDArray[np.bool_] = ndimage.binary_fill_holes(own) & (indices == 0)
-    if not enclosed.any():
-        return enclosed
-    regions, count = ndimage.label(enclosed)
-    touching = np.zeros(count + 1, dtype=bool)
-    touching[regions[ndimage.binary_dilation(own) & enclosed]] = True
-    touched: NDArray[np.bool_] = touching[regions]
-    return touched
-
-
 def boxes(indices: Indices) -> dict[int, Box]:
     """The smallest box around each class, by class index."""
     return {
@@ -136,35 +115,60 @@ def boxes(indices: Indices) -> dict[int, Box]:
     }
 
 
+def holes(indices: Indices) -> dict[int, tuple[Box, NDArray[np.bool_]]]:
+    """The holes of every class: a box, and inside it the background that is a hole, by class index.
+
+    indices : (*S) class indices
+
+    A hole is background that the class encloses and touches. Background is connected through faces:
+    a wall that is closed diagonally is a wall. A gap between the class and another one inside it is
+    a hole of the class, a gap inside that other one is not; what two classes claim is no hole.
+    """
+    owner = np.zeros(indices.shape, dtype=np.int32)
+    places = boxes(indices)
+    for index, box in places.items():
+        claimed = _claimed(indices[box], index)
+        view = owner[box]
+        view[claimed] = np.where(view[claimed] == 0, index, -1)
+    return {index: (box, owner[box] == index) for index, box in places.items()}
+
+
+def _claimed(view: Indices, index: int) -> NDArray[np.bool_]:
+    """Background that the class encloses and touches, in the smallest box around the class."""
+    own = view == index
+    outside, count = ndimage.label(~own)
+    enclosed = np.ones(count + 1, dtype=bool)
+    enclosed[0] = False
+    for axis in range(view.ndim):
+        for end in (0, -1):
+            enclosed[outside.take(end, axis)] = False
+    if not enclosed.any():
+        return np.zeros(view.shape, dtype=bool)
+    regions, count = ndimage.label(enclosed[outside] & (view == 0))
+    touching = np.zeros(count + 1, dtype=bool)
+    touching[regions[ndimage.binary_dilation(own)]] = True
+    touching[0] = False
+    claimed: NDArray[np.bool_] = touching[regions]
+    return claimed
+
+
 def clean(indices: Indices, wanted: Mapping[int, Cleaning], voxel: float) -> Indices:
     """The class indices after all cleanings; the order of the classes plays no part.
 
     indices : (*S) class indices, left as they are
     voxel : size of a voxel in the plan's unit
 
-    What is removed becomes background. Holes are looked for after that, in all classes at once;
-    one that two classes claim stays.
+    What is removed becomes background. Holes are looked for after that, in all classes at once.
     """
     result = indices.copy()
     for index, box in boxes(indices).items():
         if index in wanted:
             _remove(result[box], index, wanted[index], voxel)
     filled = [index for index, cleaning in wanted.items() if cleaning.fill_holes]
-    if not filled:
-        return result
-    removed = result.copy()
-    contested = []
-    for index, box in boxes(removed).items():
-        if index not in filled:
-            continue
-        found = hole(removed[box], index)
-        view = result[box]
-        taken = found & (view != 0)
-        if taken.any():
-            contested.append((box, taken))
-        view[found & ~taken] = index
-    for box, taken in contested:
-        result[box][taken] = 0
+    if filled:
+        for index, (box, hole) in holes(result).items():
+            if index in filled:
+                result[box][hole] = index
     return result
 
 

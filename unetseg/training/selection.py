@@ -21,7 +21,7 @@ from unetseg.tasks.cleaning import (
     clean,
     cleanings,
     components,
-    hole,
+    holes,
     voxel_size,
 )
 from unetseg.training.validation import Indices, true_indices
@@ -145,13 +145,13 @@ def select(
         found = _removal([table[index] for table in tables], index, plan, given.get(index))
         wanted[index], decisions[index] = found
     listener(Stage("comparing holes", len(unseen)))
-    holes = _each(partial(_holes, plan=plan, wanted=wanted), unseen, listener, workers)
+    fillings = _each(partial(_fillings, plan=plan, wanted=wanted), unseen, listener, workers)
     for index in classes:
         if wanted[index].fill_holes:
             continue
         decision = _hole_filling(
             [table[index] for table in tables],
-            [table[index] for table in holes],
+            [filling[index] for filling in fillings],
             index,
             plan,
             wanted[index],
@@ -207,14 +207,14 @@ def _components(each: Unseen, plan: Plan) -> dict[int, _Components]:
     return found
 
 
-def _holes(each: Unseen, plan: Plan, wanted: dict[int, Cleaning]) -> dict[int, _Filling]:
+def _fillings(each: Unseen, plan: Plan, wanted: dict[int, Cleaning]) -> dict[int, _Filling]:
     """What filling would add after the removals that were accepted, class by class."""
     predicted, truth, voxel = _read(each, plan)
     removals = {index: replace(cleaning, fill_holes=False) for index, cleaning in wanted.items()}
     removed = clean(predicted, removals, voxel)
     found = {index: _Filling(0, 0) for index in wanted}
-    for index, box in boxes(removed).items():
-        added = truth[box][hole(removed[box], index)]
+    for index, (box, hole) in holes(removed).items():
+        added = truth[box][hole]
         found[index] = _Filling(int((added != IGNORED).sum()), int((added == index).sum()))
     return found
 
@@ -257,7 +257,7 @@ def _removal(
 
 def _hole_filling(
     tables: Sequence[_Components],
-    holes: Sequence[_Filling],
+    fillings: Sequence[_Filling],
     index: int,
     plan: Plan,
     state: Cleaning,
@@ -266,7 +266,7 @@ def _hole_filling(
     if not held.any():
         return None
     after = []
-    for table, filling in zip(tables, holes, strict=True):
+    for table, filling in zip(tables, fillings, strict=True):
         known, common = table.counts(state)
         after.append(_dice(known + filling.known, common + filling.common, table.truth))
     now = _Trial.of("", state, tables, held)
