@@ -45,7 +45,7 @@ def take_network(
     first, widest = (32, 320 if axes == 3 else 512) if on_gpu else (16, 256)
     burden = _burden(encoder, facts, axes, on_gpu=on_gpu)
     budget = _batch_voxels(axes, machine, first, precision) / burden
-    most_voxels = {(2, True): 512**2, (3, True): 128**3, (2, False): 256**2, (3, False): 64**3}
+    most_voxels = {(2, True): 512**2, (3, True): 128**3, (2, False): 256**2, (3, False): 48**3}
     voxels = most_voxels[axes, on_gpu]
     if on_gpu:
         # At least two patches have to fit into its memory.
@@ -160,8 +160,8 @@ def _burden(encoder: str, facts: Architecture, axes: int, *, on_gpu: bool) -> fl
 
 def _batch_voxels(axes: int, machine: Machine, features: int, precision: str) -> float:
     if machine.kind != "cuda":
-        # A step of about half a second on two cores: many small steps beat few large ones.
-        return 360_000 if axes == 3 else 524_288
+        # Half a second on two cores: many small steps beat few large ones, see docs/accuracy.md.
+        return 200_000 if axes == 3 else 131_072
     # Kept activations: about 24 maps of the finest level's width, coarser levels included.
     per_voxel = 24 * features * (4 if precision == "float32" else 2)
     return 0.6 * machine.memory_bytes / per_voxel
