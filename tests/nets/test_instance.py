@@ -47,10 +47,11 @@ def test_it_is_torchs_instance_norm_with_its_gradients(shape: tuple[int, ...]) -
     assert results[0][0].is_contiguous(memory_format=LAYOUTS[len(shape) - 2])
 
 
-def test_the_gradient_is_that_of_the_function() -> None:
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_gradient_is_that_of_the_function(batch: int) -> None:
     torch.manual_seed(0)
     ours, _ = layers(2, 3)
-    x = channels_last(2, 3, 4, 3).requires_grad_()
+    x = channels_last(batch, 3, 4, 3).requires_grad_()
     assert torch.autograd.gradcheck(
         lambda *a: instance._Normalise.apply(*a, 1e-5), (x, ours.weight, ours.bias)
     )
