@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from unetseg import checkpoint
 from unetseg.config import Plan
-from unetseg.errors import ModelError
+from unetseg.errors import DataError, ModelError
 from unetseg.training import plan_for, train
 
 
@@ -55,6 +56,33 @@ def test_what_was_saved_is_what_is_loaded(plan: Plan, model: Path) -> None:
         torch.manual_seed(4)
         other = checkpoint.build(plan).eval()
         assert not torch.equal(loaded.network(image)[0], other(image)[0])
+
+
+def test_who_may_read_other_files_may_read_the_weights(plan: Plan, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        checkpoint.write_weights(tmp_path / "weights.safetensors", checkpoint.build(plan))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "weights.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+def test_weights_for_which_there_is_no_room_are_an_error_and_leave_the_old(
+    plan: Plan, tmp_path: Path
+) -> None:
+    path, network = tmp_path / "weights.safetensors", checkpoint.build(plan)
+    checkpoint.write_weights(path, network)
+    old = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As good as a full disk, and nobody has to fill one.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(DataError, match=r"weights\.safetensors: cannot be written: .* large"):
+            checkpoint.write_weights(path, network)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == old
+    assert [entry.name for entry in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
 def test_a_run_folder_stands_for_its_model(model: Path) -> None:

@@ -52,6 +52,12 @@ def test_an_epoch_that_was_not_validated_claims_no_dice() -> None:
     assert "Dice" not in plain(epoch(dice=(NAN, NAN), mean_dice=NAN, is_best=False))
 
 
+def test_an_epoch_whose_steps_nobody_timed_claims_no_speed() -> None:
+    text = plain(epoch(steps_per_second=NAN, waiting=NAN))
+    assert "loss 0.457  Dice 0.825" in text
+    assert "nan" not in text
+
+
 def test_a_class_that_is_undefined_is_shown_as_such() -> None:
     assert "(0.900 nan)" in plain(epoch(dice=(0.9, NAN), mean_dice=0.9))
 

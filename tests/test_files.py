@@ -1,9 +1,11 @@
 """Files appear whole or not at all."""
 
+from pathlib import Path
+
 import pytest
 
 from unetseg.errors import DataError
-from unetseg.files import replacing, write_text
+from unetseg.files import append_line, remove_unfinished, replacing, write_text
 
 
 def names(folder):
@@ -63,3 +65,28 @@ def test_a_full_disk_is_named(tmp_path):
     with pytest.raises(DataError, match="No space left on device"), replacing(path):
         raise OSError(28, "No space left on device")
     assert names(tmp_path) == []
+
+
+def test_lines_are_appended(tmp_path):
+    path = tmp_path / "log.txt"
+    for line in ("one µm", "two \udce4"):
+        append_line(path, line)
+    assert path.read_bytes() == "one µm\ntwo \\udce4\n".encode()
+
+
+def test_a_line_for_a_full_disk_is_an_error_that_names_the_file():
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    with pytest.raises(DataError, match=r"^/dev/full: cannot be written: No space left on device;"):
+        append_line(Path("/dev/full"), "line")
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+    left = [".0123abcd.plan.toml", ".ffffffff.state.safetensors", ".tmpIQt1UB"]
+    others = [".git", ".0123abcd", ".0123abcg.plan.toml", ".tmpfolders", "plan.toml", ".tmp.nii.gz"]
+    for name in (*left, *others):
+        (tmp_path / name).write_text("")
+    (tmp_path / ".01234567.masks").mkdir()
+    remove_unfinished(tmp_path)
+    assert names(tmp_path) == sorted([*others, ".01234567.masks"])
+    remove_unfinished(tmp_path / "nowhere")

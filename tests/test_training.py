@@ -65,7 +65,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_a_run_folder_explains_itself(whole: Path) -> None:
     names = {path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file()}
-    assert names == {
+    # TensorBoard's curves are there where it is installed.
+    assert {name for name in names if not name.startswith("tensorboard/")} == {
         "plan.toml",
         "run.json",
         "folds.json",

@@ -57,11 +57,26 @@ def build(plan: Plan) -> UNet:
     return UNet(len(plan.data.channels), make_task(plan).outputs, plan.network)
 
 
-def write_weights(path: Path, network: UNet) -> None:
-    """Write the network's tensors by name, atomically."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors by name, atomically. Raises DataError if the disk is full."""
     with replacing(path) as temporary:
-        save_file(tensors, temporary)
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        try:
+            save_file(dict(tensors), temporary, dict(metadata) if metadata else None)
+        except SafetensorError as error:
+            # What the system says reaches us in an error of the library's own.
+            raise OSError(str(error)) from error
+        # Newer releases leave a file that its owner alone may read, whatever the umask.
+        temporary.chmod(mode)
+
+
+def write_weights(path: Path, network: UNet) -> None:
+    """Write the network's tensors by name, atomically. Raises DataError if the disk is full."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    write_tensors(path, tensors)
 
 
 def save(folder: Path, network: UNet, plan: Plan, facts: dict[str, Any]) -> None:

@@ -146,10 +146,9 @@ def _clock(seconds: float) -> str:
 
 
 def _epoch(event: EpochDone) -> str:
-    text = (
-        f"epoch {event.epoch}  step {event.step}  {_clock(event.seconds)}  loss {event.loss:.3f} "
-        f" {event.steps_per_second:.2f} steps/s  waiting {event.waiting:.1%}"
-    )
+    text = f"epoch {event.epoch}  step {event.step}  {_clock(event.seconds)}  loss {event.loss:.3f}"
+    if not isnan(event.steps_per_second):
+        text += f"  {event.steps_per_second:.2f} steps/s  waiting {event.waiting:.1%}"
     if not isnan(event.mean_dice):
         per_class = " ".join(f"{value:.3f}" for value in event.dice)
         text += f"  Dice {event.mean_dice:.3f} ({per_class}){' best' if event.is_best else ''}"

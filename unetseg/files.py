@@ -1,11 +1,15 @@
 """Files that appear whole or not at all."""
 
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unetseg.errors import DataError
+
+# The names below, and those that safetensors gives to what it has not finished.
+_UNFINISHED = re.compile(r"\.[0-9a-f]{8}\..+|\.tmp\w{6}")
 
 
 @contextmanager
@@ -24,11 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise DataError(
-            f"cannot be written: {error.strerror or error}",
-            where=path,
-            hint="check the folder's permissions and free space",
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         # Where not even the folder could be made there is nothing to remove.
         with suppress(OSError):
@@ -42,3 +42,29 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line of UTF-8 text. Raises DataError if that is not possible."""
+    try:
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed have left in the folder, which may be missing."""
+    for path in folder.glob(".*"):
+        if _UNFINISHED.fullmatch(path.name) and path.is_file():
+            # Whose file it is, or that someone else was faster, is no reason to stop.
+            with suppress(OSError):
+                path.unlink()
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"cannot be written: {error.strerror or error}",
+        where=path,
+        hint="check the folder's permissions and free space",
+    )

@@ -182,6 +182,7 @@ class EpochDone:
     """One line of history.csv.
 
     dice : mean over validation cases per foreground class, NaN where undefined
+    steps_per_second, waiting : NaN where the steps were taken by a command that broke off
     """
 
     epoch: int

@@ -265,6 +265,7 @@ def read_run(trial: Trial, run: Path) -> Done:
     """What a finished run folder says of its training."""
     with (run / "history.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["loss"]]
+    speeds = [float(row["steps_per_second"]) for row in rows if row["steps_per_second"]]
     dice = checkpoint.read_facts(run).get("mean_dice")
     return Done(
         trial,
@@ -272,6 +273,6 @@ def read_run(trial: Trial, run: Path) -> Done:
         tuple(int(row["step"]) for row in rows),
         tuple(float(row["loss"]) for row in rows),
         float("nan") if dice is None else float(dice),
-        float(np.median([1 / float(row["steps_per_second"]) for row in rows])),
+        float(np.median([1 / speed for speed in speeds])) if speeds else float("nan"),
         network_cost(checkpoint.load_plan(run)),
     )

@@ -1,7 +1,8 @@
 """A folder of images and masks in, a run folder out."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -15,12 +16,14 @@ from unetseg.config.toml import write_plan
 from unetseg.dataset.folds import FOLDS, Division, divide, make_folds, write_folds
 from unetseg.devices import find_device, measure, memory_errors, usable_precision
 from unetseg.errors import DataError, RankLost
+from unetseg.files import remove_unfinished
 from unetseg.nets.unet import parameters
 from unetseg.planning.fingerprint import Inspection
 from unetseg.records import Case, Event, Listener, Note, Progress, Stage, ignore_event
 from unetseg.tasks import make_task
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.training.batches import Ahead, Batches
+from unetseg.training.board import Board
 from unetseg.training.history import append_log, forget_after
 from unetseg.training.keeping import Keeping
 from unetseg.training.preparing import prepare_together
@@ -30,7 +33,7 @@ from unetseg.training.run_file import write_run_file
 from unetseg.training.schedule import Clock, learning_rate
 from unetseg.training.snapshots import Snapshots
 from unetseg.training.start import Start, begin
-from unetseg.training.state import State, Writer
+from unetseg.training.state import State, Tally, Writer
 from unetseg.training.step import Learner
 from unetseg.training.validation import Validation
 
@@ -125,6 +128,8 @@ class _Training:
         self.writer = Writer(self.run / "resume")
         # Once it is left, the steps that follow are not part of what is gone on with.
         self.is_left = False
+        # What the state was before the end of an epoch that is under way.
+        self.before: Tally | None = None
         kept = self.state.average if plan.training.average_decay else self.state.network
         self.keeping = Keeping(
             run=self.run,
@@ -138,6 +143,7 @@ class _Training:
                 "data": request.data.name,
                 "cases": [len(self.train_cases), len(val_cases)],
             },
+            board=Board(self.run / "tensorboard", self._told, self.event),
             listener=self.event,
             ranks=self.ranks,
         )
@@ -150,7 +156,9 @@ class _Training:
         if not (self.run / FOLDS).is_file():
             folds = make_folds(cases, plan.training.folds, plan.training.seed)
             write_folds(self.run / FOLDS, folds)
-        forget_after(self.run / "history.csv", self.state.step)
+        for folder in ("", "model", "last", "resume", "snapshots"):
+            remove_unfinished(self.run / folder)
+        forget_after(self.run / "history.csv", self._told)
         if start is not None:
             start.write(self.run / "weights.json")
             self.say(start.summary())
@@ -213,22 +221,27 @@ class _Training:
                     self.event(Stage("training", None))
                     finished = self._loop(batches)
                 return self._end(finished=finished)
-        except KeyboardInterrupt:
-            self._interrupted()
+        except (KeyboardInterrupt, DataError):
+            self._broken_off()
             raise
         except RankLost:
             # What waits on a card for the lost rank's part would never be done.
             if self.device.type == "cpu":
-                self._interrupted()
+                self._broken_off()
                 self.say(f"another process has ended; step {self.state.step} is saved")
             raise
         finally:
+            self.keeping.board.close()
             self.writer.finish()
 
     def _loop(self, batches: Batches) -> bool:
         """Learn until the schedule ends; False if it was stopped before."""
         state, training = self.state, self.plan.training
         saved = shown = perf_counter()
+        if self._is_unclosed:
+            last = state.step - 1
+            rate = learning_rate(training, self.clock.position(last), last)
+            self._epoch(rate, math.nan, math.nan)
         counted, epoch_start, paused = 0, perf_counter(), 0.0
         with Ahead(batches, state.step) as ahead:
             while True:
@@ -250,7 +263,6 @@ class _Training:
                     shown = now
                     self._progress(counted / spent, ahead.waited / spent)
                 if state.step % training.steps_per_epoch == 0:
-                    state.epochs_done += 1
                     self._epoch(rate, counted / spent, ahead.waited / spent)
                     counted, epoch_start, paused, ahead.waited = 0, perf_counter(), 0.0, 0.0
                 if perf_counter() - saved > _SAVE_SECONDS and self.ranks.is_first:
@@ -260,9 +272,9 @@ class _Training:
                     saved = perf_counter()
                     paused += saved - begun
         if state.counted:
-            state.epochs_done += 1
             spent = max(perf_counter() - epoch_start - paused, 1e-9)
-            self._write_row(0.0, counted / spent, ahead.waited / spent, None)
+            with self._closing():
+                self._tell(0.0, counted / spent, ahead.waited / spent, None)
         return True
 
     def _course(self) -> tuple[float, bool]:
@@ -275,11 +287,9 @@ class _Training:
         return position, bool(is_stopped)
 
     def _step(self, ahead: Ahead, rate: float, position: float) -> None:
-        state = self.state
         images, labels = ahead.next()
         frozen = position < self.plan.training.frozen_share
-        state.losses += self.learner.step(images, labels, rate, self.event, frozen=frozen)
-        state.counted += 1
+        self.learner.step(images, labels, rate, self.event, frozen=frozen)
 
     def _progress(self, speed: float, waiting: float) -> None:
         step = self.state.step
@@ -298,26 +308,47 @@ class _Training:
         state, plateau = self.state, self.state.plateau
         if self.ranks.is_first:
             state.mean_loss()
-        validation = self.keeping.after_epoch()
-        if validation is not None and self.clock.is_open:
-            was_steady = plateau.anneal_from is None
-            plateau.look(self.plan.training, validation.mean, state.step)
-            if was_steady and plateau.anneal_from is not None:
-                self.say(
-                    f"the validation Dice has not risen since step {plateau.risen_at}"
-                    f" ({plateau.best:.4f}): the learning rate falls from here on"
-                )
-        self._write_row(rate, speed, waiting, validation)
+        with self._closing():
+            validation = self.keeping.after_epoch()
+            if validation is not None and self.clock.is_open:
+                was_steady = plateau.anneal_from is None
+                plateau.look(self.plan.training, validation.mean, state.step)
+                if was_steady and plateau.anneal_from is not None:
+                    self.say(
+                        f"the validation Dice has not risen since step {plateau.risen_at}"
+                        f" ({plateau.best:.4f}): the learning rate falls from here on"
+                    )
+            self._tell(rate, speed, waiting, validation)
         if validation is not None:
             self._save()
 
-    def _write_row(
+    def _tell(
         self, rate: float, speed: float, waiting: float, validation: Validation | None
     ) -> None:
         if self.ranks.is_first:
             self.event(self.keeping.row(rate, speed, waiting, validation))
-        self.state.losses.zero_()
-        self.state.counted = 0
+
+    @property
+    def _told(self) -> int:
+        """The step of the last row that stands."""
+        return self.state.step - int(self._is_unclosed)
+
+    @property
+    def _is_unclosed(self) -> bool:
+        """Whether an epoch's steps are taken and its validation and its row are not there yet."""
+        state = self.state
+        return state.counted > 0 and state.step % self.plan.training.steps_per_epoch == 0
+
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
+        """The end of an epoch: the state changes as a whole, or is set back in `_broken_off`."""
+        state = self.state
+        self.before = state.tally()
+        state.epochs_done += 1
+        yield
+        state.losses.zero_()
+        state.counted = 0
+        self.before = None
 
     def _let_fall(self, ahead: Ahead, position: float, speed: float) -> None:
         """Let the learning rate fall to zero in a few steps, which are not part of the state."""
@@ -336,9 +367,12 @@ class _Training:
         self.state.seconds = self.clock.elapsed
         self.writer.write(self.state, self.plan)
 
-    def _interrupted(self) -> None:
+    def _broken_off(self) -> None:
         """Save where a training was broken off, unless that was in the middle of a change."""
+        if self.before is not None:
+            self.state.set_back(self.before)
         if self.learner.is_whole and not self.is_left:
+            self.state.mean_loss()
             self._save()
 
     def _end(self, *, finished: bool) -> Outcome:

@@ -7,30 +7,34 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from unetseg.files import write_text
+from unetseg.files import append_line, write_text
 from unetseg.records import EpochDone
 from unetseg.training.validation import Validation
 
 
 def append_log(path: Path, text: str) -> None:
-    """Append a line with the time before it."""
-    with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
-        log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+    """Append a line with the time before it. Raises DataError if that is not possible."""
+    append_line(path, f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}")
 
 
 def append_history(path: Path, row: EpochDone, classes: Sequence[str]) -> None:
-    """Append a line, with the header before the first; a cell is empty where not measured."""
+    """Append a line, with the header before the first; a cell is empty where not measured.
+
+    The file is written anew, so that no disk that is full leaves half a line.
+    Raises DataError if it cannot be written.
+    """
     names = ["epoch", "step", "seconds", "learning_rate", "loss", "steps_per_second", "waiting"]
     numbers = [row.seconds, row.learning_rate, row.loss, row.steps_per_second, row.waiting]
     cells = [row.epoch, row.step, *numbers, row.mean_dice, *row.dice]
     text = ["" if isinstance(c, float) and math.isnan(c) else f"{c:.6g}" for c in cells]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    if not path.is_file():
+    if path.is_file():
+        buffer.write(path.read_text(encoding="utf-8"))
+    else:
         writer.writerow([*names, "mean_dice", *(f"dice {name}" for name in classes), "best"])
     writer.writerow([*text, int(row.is_best)])
-    with path.open("a", encoding="utf-8", newline="") as file:
-        file.write(buffer.getvalue())
+    write_text(path, buffer.getvalue())
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -1,6 +1,7 @@
 """Validation on the way and at the end, the best model, and the tables that tell of them."""
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from unetseg import checkpoint
+from unetseg.checkpoint import DESCRIPTION, WEIGHTS
+from unetseg.files import replacing
 from unetseg.nets.unet import UNet
 from unetseg.records import Advance, Case, EpochDone, Listener, ignore_event
 from unetseg.tasks.segmenting import Segmenter
+from unetseg.training.board import Board
 from unetseg.training.history import append_history, write_validation
 from unetseg.training.ranks import ALONE, Ranks
 from unetseg.training.schedule import Clock
@@ -43,6 +47,7 @@ class Keeping:
     cases: Sequence[Case]
     voxels: Mapping[str, int]
     source: Mapping[str, Any]
+    board: Board
     listener: Listener
     ranks: Ranks = ALONE
     seconds: float = 0.0
@@ -106,6 +111,9 @@ class Keeping:
         if is_best:
             state.best = mean
             self.save("model", self._facts(validation))
+            # The description first: without it there is no model.
+            (self._aside / DESCRIPTION).unlink(missing_ok=True)
+            shutil.rmtree(self._aside, ignore_errors=True)
         row = EpochDone(
             epoch=state.epochs_done,
             step=state.step,
@@ -119,7 +127,26 @@ class Keeping:
             is_best=is_best,
         )
         append_history(self.run / "history.csv", row, self._classes)
+        self.board.add(row, self._classes)
         return row
+
+    @property
+    def _aside(self) -> Path:
+        """Where the best model waits for the training to go on, after a stop."""
+        return self.run / "resume" / "best"
+
+    @property
+    def _best(self) -> Path:
+        return self._aside if (self._aside / DESCRIPTION).is_file() else self.run / "model"
+
+    def _set_best_aside(self) -> None:
+        """A stop puts into model/ what is no part of the training that may go on."""
+        has_best = not math.isnan(self.state.best) and (self._best / DESCRIPTION).is_file()
+        if self._best == self._aside or not has_best:
+            return
+        for name in (WEIGHTS, DESCRIPTION):
+            with replacing(self._aside / name) as temporary:
+                shutil.copyfile(self._best / name, temporary)
 
     def save(self, folder: str, facts: dict[str, Any], network: UNet | None = None) -> None:
         """Write a model folder of the run, on the first rank."""
@@ -158,6 +185,8 @@ class Keeping:
             if scores.mean > last.mean:
                 chosen, kept = scores, segmenter.network
                 facts = self._facts(scores, finished=finished) | {"step": step}
+        if not finished and self.ranks.is_first:
+            self._set_best_aside()
         self.save("model", facts, kept)
         if math.isnan(state.best) or last.mean > state.best:
             state.best = last.mean
@@ -168,8 +197,8 @@ class Keeping:
     def _earlier(self, last: Validation) -> tuple[UNet, int] | None:
         """The best model so far and its step, if it may be better than the last one."""
         state, found = self.state, None
-        if self.ranks.is_first and not math.isnan(state.best) and (self.run / "model").is_dir():
-            best = checkpoint.load(self.run)
+        if self.ranks.is_first and not math.isnan(state.best) and self._best.is_dir():
+            best = checkpoint.load(self._best)
             if best.facts["step"] != state.step and last.mean < state.best - _BETTER:
                 found = best.network, int(best.facts["step"])
         step = int(self.ranks.agreed(-1 if found is None else found[1]))

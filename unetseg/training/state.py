@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
@@ -12,17 +12,28 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from unetseg.checkpoint import write_tensors
 from unetseg.config import Plan, to_values
 from unetseg.errors import ModelError, UsageError
-from unetseg.files import replacing
 from unetseg.nets.unet import UNet
 from unetseg.training.ranks import Ranks
 from unetseg.training.schedule import Plateau
 
 STATE = "state.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """What of a state the end of an epoch changes."""
+
+    best: float
+    epochs_done: int
+    losses: torch.Tensor
+    counted: int
+    plateau: Plateau
 
 
 @dataclass(eq=False)
@@ -59,6 +70,16 @@ class State:
                 hint="lower training.learning_rate, or look for extreme intensities",
             )
         return mean
+
+    def tally(self) -> Tally:
+        """A copy of what the end of an epoch is about to change."""
+        losses, plateau = self.losses.clone(), replace(self.plateau)
+        return Tally(self.best, self.epochs_done, losses, self.counted, plateau)
+
+    def set_back(self, tally: Tally) -> None:
+        """Undo what the end of an epoch has changed since."""
+        self.best, self.epochs_done = tally.best, tally.epochs_done
+        self.losses, self.counted, self.plateau = tally.losses, tally.counted, tally.plateau
 
     @classmethod
     def fresh(cls, network: UNet, plan: Plan, device: torch.device) -> "State":
@@ -184,8 +205,7 @@ class Copy:
 
     def write(self, folder: Path) -> None:
         """One file, atomically. Raises DataError if the disk is full."""
-        with replacing(folder / STATE) as temporary:
-            save_file(self.tensors, temporary, metadata={"state": json.dumps(self.numbers)})
+        write_tensors(folder / STATE, self.tensors, {"state": json.dumps(self.numbers)})
 
 
 class Writer:

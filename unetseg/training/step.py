@@ -51,8 +51,8 @@ class Learner:
 
     def step(
         self, images: Tensor, labels: Tensor, rate: float, listener: Listener, *, frozen: bool
-    ) -> Tensor:
-        """Learn from a batch; its loss, on the device, so that nothing waits for it.
+    ) -> None:
+        """Learn from a batch; its loss stays on the device, so that nothing waits for it.
 
         images : (B, C, *patch) float; labels : (B, *patch) class indices; this rank's samples
         frozen : the encoder stays as it is
@@ -83,8 +83,9 @@ class Learner:
         state.step += 1
         if training.average_decay:
             state.update_average(training.average_decay)
+        state.losses += loss
+        state.counted += 1
         self.is_whole = True
-        return loss
 
     def _seed(self, *rank: int) -> int:
         of = (self._plan.training.seed, 2, self._state.step, *rank)
