@@ -1,6 +1,7 @@
 """Whatever a training breaks off at, it is one error, and the next command ends where it would."""
 
 import csv
+import importlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from cubes import request, write_cubes
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from unetseg import checkpoint
 from unetseg.errors import DataError, ModelError
@@ -327,3 +328,32 @@ def test_the_best_model_outlives_a_stop(
     train(asked)
     assert checkpoint.load(asked.run).facts["step"] == 6
     assert not [d for d in differences(asked.run, expected) if d.startswith(("model", "last"))]
+
+
+# --- killed ---
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few of the kills that benchmarks/kills.py makes a hundred of."""
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "benchmarks")
+    kills = importlib.import_module("kills")
+    found = kills.killed(tmp_path, 6, 1)
+    assert found["kills"] == 6
+    assert found["in the steps"] + found["before the steps"] == 6
+    assert found["in the steps"] > 0
+    assert found["differences"] == []
+    # It would have seen a single bit.
+    run, path = tmp_path / "run", tmp_path / "run" / "model" / "weights.safetensors"
+    changed = load_file(path)
+    bits = changed["heads.0.bias"].view(torch.int32)
+    bits[0] ^= 1
+    save_file(changed, path)
+    text = (run / "history.csv").read_text()
+    (run / "history.csv").write_text(text + text.splitlines()[-1] + "\n")
+    assert list(kills.differences(run, tmp_path / "whole")) == [
+        "model/weights: heads.0.bias",
+        "history.csv",
+    ]
