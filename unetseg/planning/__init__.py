@@ -46,7 +46,8 @@ def _checked(overrides: Mapping[str, Any], axes: int) -> dict[str, Any]:
     """What the person has set, before other values are derived from it."""
     values = check_values(overrides, where="plan")
     for key in ("patch.size", "data.spacing"):
-        if values.get(key) and len(values[key]) != axes:
+        # Only a spacing may be empty: every scan then keeps its own.
+        if key in values and len(values[key]) != axes and (values[key] or key == "patch.size"):
             raise UsageError(
                 "one entry per axis is needed", where=key, expected=axes, got=values[key]
             )
