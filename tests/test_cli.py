@@ -128,6 +128,12 @@ def test_the_program_lists_its_commands_and_documents_its_options() -> None:
         (["train", "x", "--time", "1m", "--epochs", "2"], 2, r"^error: train: give --time or"),
         (["train", "x", "--set", "epochs=2"], 2, r"^error: --set: no such plan key .*\n$"),
         (["train", "x", "--epochs", "0"], 2, r"^error: .*--epochs.*\n$"),
+        (["train", "x", "--devices", "0"], 2, r"^error: --devices: not devices .*got 0\)\n$"),
+        (
+            ["train", "x", "--devices", "2", "--device", "cuda:1"],
+            2,
+            r"^error: --device: several devices of one kind \(expected .*, got cuda:1\)\n$",
+        ),
         (
             ["predict", "x", "--model", "nowhere"],
             4,
