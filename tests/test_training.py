@@ -573,11 +573,3 @@ def test_the_request_starts_now_if_nobody_says_when() -> None:
     from time import time
 
     assert abs(Request(Path("a"), Path("b")).started - time()) < 5
-
-
-def test_a_validation_is_timed_by_the_size_of_its_images(data: Path, tmp_path: Path) -> None:
-    """A case smaller than a window costs as much as a window."""
-    _, found = plan_for(request(data, tmp_path / "run"))
-    names = [case.name for case in found.cases]
-    assert found.voxels(least=1) == dict.fromkeys(names, 16**3)
-    assert found.voxels(least=5000) == dict.fromkeys(names, 5000)

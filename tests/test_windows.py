@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetseg.windows import gaussian, sliding, starts
+from unetseg.windows import gaussian, sliding, starts, voxels_computed
 
 QUICK = settings(max_examples=40, deadline=None)
 CPU = torch.device("cpu")
@@ -194,3 +194,21 @@ def test_the_image_itself_stays_untouched():
     slide(lambda x: x.mul_(2), image, (4, 4))
     slide(lambda x: x.mul_(2), image, (9, 9))
     assert torch.equal(image, before)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(2, 12)), min_size=2, max_size=2), OVERLAPS
+)
+@QUICK
+def test_what_a_scan_costs_is_what_the_network_is_given(axes, overlap):
+    size, patch = zip(*axes, strict=True)
+    seen = 0
+
+    def counting(x):
+        nonlocal seen
+        seen += x[:, 0].numel()
+        return x
+
+    slide(counting, torch.zeros(1, *size), patch, overlap)
+    # A scan smaller than a window costs as much as one: what is done around it takes time too.
+    assert voxels_computed(size, patch, overlap) == max(seen, int(np.prod(patch)))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import product
-from math import ceil, floor
+from math import ceil, floor, prod
 
 import torch
 from torch import Tensor
@@ -21,6 +21,15 @@ def starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
     step = max(1, floor(window * (1 - overlap) + 1e-6))
     count = ceil((size - window) / step) + 1
     return tuple(round(i * (size - window) / (count - 1)) for i in range(count))
+
+
+def voxels_computed(size: Sequence[int], patch: Sequence[int], overlap: float) -> int:
+    """The voxels of all windows of a scan, and of one whole window at least.
+
+    Where windows overlap, a large scan costs several times its own voxels, a small one does not.
+    """
+    windows = [len(starts(n, p, overlap)) * min(n, p) for n, p in zip(size, patch, strict=True)]
+    return max(prod(patch), prod(windows))
 
 
 def gaussian(window: Sequence[int]) -> Tensor:

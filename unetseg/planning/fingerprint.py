@@ -101,10 +101,11 @@ class Inspection:
     cases: tuple[Case, ...]
     findings: tuple[Finding, ...]
 
-    def voxels(self, *, least: int) -> dict[str, int]:
-        """Of every case, by its name; `least` for smaller ones, which cost as much as a window."""
-        sizes = zip(self.cases, self.fingerprint.shapes, strict=True)
-        return {case.name: max(least, prod(shape)) for case, shape in sizes}
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Voxels per axis of every case, by its name."""
+        names = (case.name for case in self.cases)
+        return dict(zip(names, self.fingerprint.shapes, strict=True))
 
 
 def is_turned(scan: Scan) -> bool:

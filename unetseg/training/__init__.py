@@ -36,6 +36,7 @@ from unetseg.training.start import Start, begin
 from unetseg.training.state import State, Tally, Writer
 from unetseg.training.step import Learner
 from unetseg.training.validation import Validation
+from unetseg.windows import voxels_computed
 
 # A killed training loses at most this much.
 _SAVE_SECONDS = 110
@@ -137,7 +138,10 @@ class _Training:
             clock=self.clock,
             segmenter=Segmenter(kept, plan, task, self.device, self.precision),
             cases=val_cases,
-            voxels=found.voxels(least=math.prod(plan.patch.size)),
+            voxels={
+                name: voxels_computed(shape, plan.patch.size, plan.decode.overlap)
+                for name, shape in found.shapes.items()
+            },
             source={
                 "device": self._devices,
                 "data": request.data.name,

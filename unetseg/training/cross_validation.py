@@ -334,7 +334,7 @@ class _Folds:
     def _workers(self) -> int:
         """How many cases are compared at the same time: no more than memory has room for."""
         machine = measure(find_device("cpu"))
-        largest = max(self.found.voxels(least=1).values())
+        largest = max(map(math.prod, self.found.shapes.values()))
         return max(1, min(machine.cores, machine.memory_bytes // (_BYTES_PER_VOXEL * largest)))
 
     def _facts(self, found: OutOfFold, decisions: Sequence[Decision]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Keeping:
 
     segmenter : of the weights that are kept
     cases : that validate
-    voxels : of every case, by name: large images take longer
+    voxels : that the windows of a case have, by its name: what a validation takes
     source : plain facts for the model's description
     ranks : divide the cases; the first decides and writes
     """
