@@ -17,10 +17,29 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from unetseg.dataset import find_cases
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CPUINFO = Path("/proc/cpuinfo")
+# After the name of code that is not the committed one.
+CHANGED = "-dirty"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training that is to be scored on unseen cases.
+
+    options : of `unetseg train`, beside time and seed
+    """
+
+    data: Path
+    minutes: float
+    seed: int
+    options: tuple[str, ...] = ()
 
 
 def split(data: Path, folder: Path) -> int:
@@ -51,15 +70,89 @@ def run(*arguments: str | Path) -> tuple[str, float]:
     return done.stdout, time.perf_counter() - begun
 
 
+def score(folder: Path, masks: Path, *, merge: bool) -> dict[str, object]:
+    """The masks against the labels that `split` has set apart: Dice per class, and every case's."""
+    options = ["--json", *(["--merge-labels"] if merge else [])]
+    table, _ = run("evaluate", folder / "labels", masks, *options)
+    rows = [json.loads(line) for line in table.splitlines()]
+    by_class: dict[str, list[float]] = {}
+    for row in rows:
+        if row["dice"] is not None:
+            by_class.setdefault(f"{row['label']} {row['name']}", []).append(row["dice"])
+    means = {key: statistics.mean(values) for key, values in by_class.items()}
+    return {"dice": means, "mean_dice": statistics.mean(means.values()), "scores": rows}
+
+
+def measure(trial: Trial) -> dict[str, object]:
+    """Train, predict and score in a folder that is removed afterwards.
+
+    curve : seconds and mean Dice of every validation on the way
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tested = split(trial.data, folder)
+        train = ["train", folder / "train.csv", "-o", folder / "run", "--seed", str(trial.seed)]
+        _, train_seconds = run(*train, "--time", f"{60 * trial.minutes:g}s", *trial.options)
+        model = ["--model", folder / "run"]
+        _, predict_seconds = run("predict", folder / "images", "-o", folder / "masks", *model)
+        merge = "merge_labels = true" in (folder / "run" / "plan.toml").read_text()
+        scored = score(folder, folder / "masks", merge=merge)
+        table = folder / "run" / "history.csv"
+        # A time that was over before the first step leaves no row.
+        history = list(csv.DictReader(table.open())) if table.is_file() else []
+    timed = [row for row in history if row["steps_per_second"]]
+    return {
+        "data": trial.data.name,
+        "minutes": trial.minutes,
+        "seed": trial.seed,
+        "options": list(trial.options),
+        "test_cases": tested,
+        "dice": scored["dice"],
+        "mean_dice": scored["mean_dice"],
+        "steps": int(history[-1]["step"]) if history else 0,
+        "steps_per_second": mean_or_none([float(row["steps_per_second"]) for row in timed]),
+        "waiting": mean_or_none([float(row["waiting"]) for row in timed]),
+        "curve": [[float(r["seconds"]), float(r["mean_dice"])] for r in history if r["mean_dice"]],
+        "train_seconds": round(train_seconds, 1),
+        "predict_seconds": round(predict_seconds, 1),
+        **surroundings(),
+        "scores": scored["scores"],
+    }
+
+
+def mean_or_none(values: list[float]) -> float | None:
+    return statistics.mean(values) if values else None
+
+
 def surroundings() -> dict[str, object]:
-    """Machine, versions and commit, without which a number means nothing."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    described = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    """Machine, versions and commit, without which a number means nothing.
+
+    code : of the package alone, the same whatever is committed beside it
+    """
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    changed = bool(git("status", "--porcelain", "--", "unetseg"))
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "processor": names[0] if names else platform.processor(),
         "versions": {name: version(name) for name in ("unetseg", "torch", "monai", "numpy")},
-        "commit": described.stdout.strip(),
+        "commit": git("describe", "--always", "--dirty"),
+        "code": git("rev-parse", "--short", "HEAD:unetseg") + (CHANGED if changed else ""),
     }
+
+
+def git(*words: str) -> str:
+    """What git says about this repository, nothing outside of one."""
+    command = ["git", "-C", str(REPOSITORY), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def options_after_dashes() -> tuple[list[str], tuple[str, ...]]:
+    """The words before and after `--`, at which argparse before Python 3.12 stumbles."""
+    words = sys.argv[1:]
+    cut = words.index("--") if "--" in words else len(words)
+    return words[:cut], tuple(words[cut + 1 :])
 
 
 def main() -> None:
@@ -68,46 +161,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path)
-    # argparse before Python 3.12 stumbles over options behind a `--` that follows others.
-    words = sys.argv[1:]
-    cut = words.index("--") if "--" in words else len(words)
-    given, passed_on = parser.parse_args(words[:cut]), words[cut + 1 :]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tested = split(given.data, folder)
-        train = ["train", folder / "train.csv", "-o", folder / "run", "--seed", str(given.seed)]
-        _, train_seconds = run(*train, "--time", f"{given.minutes}m", *passed_on)
-        model = ["--model", folder / "run"]
-        _, predict_seconds = run("predict", folder / "images", "-o", folder / "masks", *model)
-        merge = "merge_labels = true" in (folder / "run" / "plan.toml").read_text()
-        options = ["--json", *(["--merge-labels"] if merge else [])]
-        table, _ = run("evaluate", folder / "labels", folder / "masks", *options)
-        rows = [json.loads(line) for line in table.splitlines()]
-        history = list(csv.DictReader((folder / "run" / "history.csv").open()))
-    by_class: dict[str, list[float]] = {}
-    for row in rows:
-        if row["dice"] is not None:
-            by_class.setdefault(f"{row['label']} {row['name']}", []).append(row["dice"])
-    means = {key: statistics.mean(values) for key, values in by_class.items()}
-    waiting = [float(row["waiting"]) for row in history]
-    result = {
-        "data": given.data.name,
-        "minutes": given.minutes,
-        "seed": given.seed,
-        "options": passed_on,
-        "test_cases": tested,
-        "dice": means,
-        "mean_dice": statistics.mean(means.values()),
-        "steps": int(history[-1]["step"]),
-        "waiting": statistics.mean(waiting),
-        "train_seconds": round(train_seconds, 1),
-        "predict_seconds": round(predict_seconds, 1),
-        **surroundings(),
-        "scores": rows,
-    }
+    words, passed_on = options_after_dashes()
+    given = parser.parse_args(words)
+    result = measure(Trial(given.data, given.minutes, given.seed, passed_on))
     for key in ("data", "minutes", "seed", "test_cases", "dice", "mean_dice", "steps", "waiting"):
         print(f"{key:16} {result[key]}")
-    print(f"{'seconds':16} train {train_seconds:.0f}, predict {predict_seconds:.1f}")
+    seconds = f"train {result['train_seconds']:.0f}, predict {result['predict_seconds']:.1f}"
+    print(f"{'seconds':16} {seconds}")
     if given.results:
         given.results.write_text(json.dumps(result, indent=1) + "\n")
 

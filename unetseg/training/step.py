@@ -74,7 +74,7 @@ class Learner:
         state.network.train()
         if training.frozen_share:
             state.network.freeze_encoder(frozen=frozen)
-        loss = self._gradients(images, labels, listener)
+        loss = self.gradients(images, labels, listener)
         state.scaler.unscale_(state.optimiser)
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), training.gradient_clip)
         self.is_whole = False
@@ -91,7 +91,7 @@ class Learner:
         of = (self._plan.training.seed, 2, self._state.step, *rank)
         return int(np.random.SeedSequence(of).generate_state(1)[0])
 
-    def _gradients(self, images: Tensor, labels: Tensor, listener: Listener) -> Tensor:
+    def gradients(self, images: Tensor, labels: Tensor, listener: Listener) -> Tensor:
         """The gradients of the whole batch, in more passes if memory does not suffice.
 
         However many passes there are, the batch is the plan's, and so the learning rate is right.
