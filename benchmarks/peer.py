@@ -3,11 +3,12 @@
     python benchmarks/peer.py FOLDER [--minutes 10] [--seed 0] [--device cpu]
 
 Called by train.py, for release 2.8 of nnunetv2. FOLDER holds train.csv and images/; the masks of
-the images are written to peer/masks/ in it. Within the time lie nnU-Net's fingerprint, planning,
-preprocessing and its training of fold 0, from the end of its imports on: everything as by default, but that the learning rate falls
-along its polynomial with the time instead of epochs, and that it does not validate on the way. Not
-within the time lie the conversion to its layout, and the prediction, which mirrors as by default.
-For volumes in single NIfTI files and 2-D images of one channel. Prints one line of JSON.
+the images are written to peer/masks/ in it. Within the time, which begins after the imports, lie
+nnU-Net's fingerprint, planning, preprocessing and its training of fold 0: everything as by default,
+but that the learning rate falls along its polynomial with the time instead of epochs, and that it
+does not validate on the way. Not within the time lie the conversion to its layout, and the
+prediction, which mirrors as by default. For volumes in single NIfTI files and 2-D images of one
+channel. Prints one line of JSON.
 """
 
 import argparse

@@ -5,12 +5,13 @@
     python benchmarks/train.py choices [DATA...] [--rounds 10] [--no-compile]
 
 `dice` scores unseen cases after trainings of those lengths, as accuracy.py does, with iterations
-per second, the share of waiting, and the seconds of the whole command beside those it was given.
-Where nnunetv2 is installed (release 2.8), nnU-Net with its schedule shortened to the same minutes
-stands beside it. With `--results FILE.json` every training is kept as soon as it is done, and one
-that is there already, of the same committed code on the same machine, is not done again: hours can
-be spread over several calls. `steps` compares a step with forward and backward alone on a batch that is on
-the device, and shows its parts; on a CUDA device also the operations per second. `choices` compares
+per second, the share of waiting, and the seconds by which the whole command missed its time. Where
+nnunetv2 is installed (release 2.8), nnU-Net with its schedule shortened to the same minutes stands
+beside it. With `--results FILE.json` every training is kept as soon as it is done, and one that is
+there already, of the same committed code on the same machine, is not done again: hours can be
+spread over several calls. `--reach 0.9` says after how many minutes a validation on the way was as
+good as that. `steps` compares a step with forward and backward alone on a batch that is on the
+device, and shows its parts; on a CUDA device also the operations per second. `choices` compares
 precision, memory layout and torch.compile. Without DATA these two take synthetic sets of the shapes
 of hippocampus and nuclei_fluo. OPTIONS go to `unetseg train`.
 """

@@ -203,7 +203,7 @@ def test_ended_in_the_second_fold_it_goes_on_there(
     (tmp_path / "data").symlink_to(folder / "data")
     # The second fold is long enough to be hit; the first one is over by then.
     words = ["train", "data", "-o", "run", *WORDS]
-    words[words.index("--epochs") + 1] = "40"
+    words[words.index("--epochs") + 1] = "20"
     training = Training(tmp_path, *words)
     training.wait_for("fold 1 begins")
     text = training.log.read_text().partition("fold 1 begins")[2]

@@ -8,7 +8,6 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from platformdirs import user_cache_path
 
 from unetseg import checkpoint
 from unetseg.config import Plan
@@ -205,11 +204,10 @@ class _Training:
             self.say(f"resuming at step {state.step}, {state.seconds:.0f} s into the training")
         if self.clock.position(state.step) >= 1 and self.resumed:
             self.say("this run has had all of its time; give more --time or --epochs to go on")
-        folder = self.request.cache or user_cache_path("unetseg") / "prepared"
         cached = prepare_together(
             self.train_cases,
             plan,
-            folder,
+            self.request.prepared,
             self.ranks,
             cores=self.machine.cores,
             skip_bad=self.request.skip_bad,

@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
@@ -16,26 +16,25 @@ from typing import Any, Literal
 from unetseg import checkpoint
 from unetseg.config import Plan, to_values
 from unetseg.config.toml import write_plan
-from unetseg.dataset.folds import FOLDS, Fold, make_folds, pick, read_folds, usable, write_folds
+from unetseg.dataset.folds import FOLDS, Fold, make_folds, read_folds, usable, write_folds
 from unetseg.dataset.listing import counted, some
 from unetseg.devices import find_device, measure
 from unetseg.errors import DataError, UsageError
-from unetseg.files import write_text
+from unetseg.pipeline.cache import prepare_cases
 from unetseg.planning.fingerprint import Inspection
 from unetseg.records import Listener, Note, ignore_event
 from unetseg.tasks import make_task
 from unetseg.tasks.cleaning import cleanings, with_cleanings
-from unetseg.training import Request, plan_for, refuse_errors, run_plan
+from unetseg.training import Request, plan_for, refuse_errors
+from unetseg.training.fold import FoldTraining, is_trained, train_fold
 from unetseg.training.history import append_log
 from unetseg.training.out_of_fold import (
     CLEANED,
     TABLE,
-    FoldCases,
     FoldScores,
     OutOfFold,
     mask_of,
     read_scores,
-    segment_unseen,
     write_cleaned,
     write_table,
 )
@@ -98,73 +97,6 @@ def run_folds(
 ) -> CrossValidation:
     """Train all folds by a plan that is already made; see `cross_validate`."""
     return _Folds(request, plan, found, listener).go(should_stop)
-
-
-@dataclass(frozen=True)
-class FoldTraining:
-    """All that the training of one fold needs.
-
-    request : for all folds, its run is the folder of them all
-    plan : for all folds
-    device : by name
-    minutes : the fold's share of the plan's minutes, None if the plan has none
-    """
-
-    request: Request
-    plan: Plan
-    found: Inspection
-    fold: int
-    device: str
-    minutes: float | None
-
-    @property
-    def unseen(self) -> FoldCases:
-        """The cases that validate in this fold."""
-        cases = self.found.cases
-        folds = read_folds(self.request.run / FOLDS, cases)
-        return FoldCases(self.request.run, self.fold, pick(cases, folds, self.fold).val)
-
-
-def train_fold(
-    training: FoldTraining, listener: Listener, should_stop: Callable[[], bool]
-) -> FoldScores | None:
-    """Train a fold, or go on with it, and segment the cases that it has not learned from.
-
-    None if it was asked to stop. Folds share nothing but folds.json and the prepared cases, so
-    that several may be trained at the same time, each by a call and on a device of its own.
-    """
-    unseen, whole = training.unseen, training.plan.training
-    if not _is_trained(unseen, training.plan):
-        run = training.request.run
-        write_text(unseen.folder / FOLDS, (run / FOLDS).read_text(encoding="utf-8"))
-        reasons = {
-            "training.fold": "one of all, see the folder above",
-            "training.minutes": "an equal share of the time for all folds",
-        }
-        plan = replace(
-            training.plan,
-            training=replace(whole, fold=training.fold, minutes=training.minutes),
-            reasons={**training.plan.reasons, **reasons},
-        )
-        request = replace(training.request, run=unseen.folder, overrides={}, device=training.device)
-        if not run_plan(request, plan, training.found, listener, should_stop).finished:
-            return None
-    return segment_unseen(unseen, training.device, whole.minutes, listener, should_stop)
-
-
-def _is_trained(unseen: FoldCases, plan: Plan) -> bool:
-    """Whether the fold has a model that was trained for as long as the plan wants."""
-    if not (unseen.folder / "model" / checkpoint.DESCRIPTION).is_file():
-        return False
-    if not checkpoint.read_facts(unseen.folder).get("finished"):
-        return False
-    had, wants = checkpoint.load_plan(unseen.folder).training, plan.training
-    if wants.minutes is None:
-        lengths = [(each.epochs, each.steps_per_epoch) for each in (had, wants)]
-        return had.minutes is None and lengths[0] == lengths[1]
-    # Shares of one budget differ a little from fold to fold, so that only the whole can tell.
-    scores = read_scores(unseen)
-    return scores is None or scores.minutes == wants.minutes
 
 
 class _Folds:
@@ -252,40 +184,57 @@ class _Folds:
             self.say(f"{counted(len(left_out), 'case')} in no fold: {some(left_out)}", "warning")
         if len(self.folds) < self.plan.training.folds:
             self.say(f"only {len(self.folds)} folds, for so few cases or groups", "warning")
-        started = self.request.started
         done: dict[int, FoldScores] = {}
         todo = []
         for fold in range(len(self.folds)):
             training = self._training(fold, None)
             scores = read_scores(training.unseen)
-            if scores is not None and _is_trained(training.unseen, self.plan):
+            if scores is not None and is_trained(training.unseen, self.plan):
                 self.say(f"fold {fold} is done: mean Dice {scores.validation.mean:.4f}")
                 done[fold] = scores
             else:
                 todo.append(fold)
+        if todo and self.plan.training.minutes is not None:
+            self._prepare(held)
+        # What it took to get here is nobody's and everybody's share.
+        before = time() - self.request.started
         for fold in todo:
             if should_stop():
                 return self._stopped(whole, done)
             self.say(f"fold {fold} begins; {len(done)} of {len(self.folds)} are done")
-            training = self._training(fold, self._minutes(done))
-            training = replace(training, request=replace(self.request, started=started))
+            training = self._training(fold, self._minutes(done, before))
+            training = replace(training, request=replace(self.request, started=time()))
             scores = train_fold(training, self.show, should_stop)
             if scores is None:
                 return self._stopped(whole, done)
             self.say(f"fold {fold}: mean Dice {scores.validation.mean:.4f} out of fold")
-            done[fold], started = scores, time()
+            done[fold] = scores
         return self._combined(whole, done)
+
+    def _prepare(self, names: Collection[str]) -> None:
+        """Prepare the cases of all folds, or the first fold would do so in its own time."""
+        prepare_cases(
+            [case for case in self.found.cases if case.name in names],
+            self.plan,
+            self.request.prepared,
+            cores=measure(find_device("cpu")).cores,
+            skip_bad=self.request.skip_bad,
+            listener=self.show,
+        )
 
     def _training(self, fold: int, minutes: float | None) -> FoldTraining:
         return FoldTraining(self.request, self.plan, self.found, fold, self.request.device, minutes)
 
-    def _minutes(self, done: Mapping[int, FoldScores]) -> float | None:
-        """How long the next fold may train: what is left, shared by the folds that are left."""
+    def _minutes(self, done: Mapping[int, FoldScores], before: float) -> float | None:
+        """How long the next fold may train: what is left, shared by the folds that are left.
+
+        before : seconds from the start of the command to that of its first fold
+        """
         if self.plan.training.minutes is None:
             return None
         budget = 60 * self.plan.training.minutes
         masks = [scores.seconds for scores in done.values()]
-        spent = sum(masks) + sum(self._seconds(fold) for fold in done)
+        spent = before + sum(masks) + sum(self._seconds(fold) for fold in done)
         share = ((1 - _LAST_SHARE) * budget - spent) / (len(self.folds) - len(done))
         # Half of an equal share at least, or an ensemble would have a member that knows nothing.
         share = max(share, 0.5 * budget / len(self.folds))

@@ -7,6 +7,8 @@ from pathlib import Path
 from time import time
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from unetseg.config import Plan, check_values, with_overrides
 from unetseg.config.toml import read_plan
 from unetseg.dataset import find_cases
@@ -44,6 +46,11 @@ class Request:
     cache: Path | None = None
     started: float = field(default_factory=time)
     ranks: Ranks = ALONE
+
+    @property
+    def prepared(self) -> Path:
+        """Where prepared cases lie."""
+        return self.cache or user_cache_path("unetseg") / "prepared"
 
 
 @contextmanager
