@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unetseg.config import NetworkPlan
 from unetseg.nets.instance import InstanceNorm2d, InstanceNorm3d
@@ -20,6 +21,34 @@ _MEAN_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPoo
 
 # The slope of nnU-Net's leaky ReLU; small enough that He's initialisation is right for all.
 SLOPE = 0.01
+
+
+class _Thinned:
+    """A convolution that leaves voxels out first where it would step over them.
+
+    The same as a stride along an axis of kernel size 1. There torch's own (2.13, on a processor,
+    with channels last) writes where it must not: the program may crash.
+    """
+
+    def forward(self: Any, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        pairs = list(zip(self.kernel_size, self.stride, strict=True))
+        thin = [slice(None, None, step if size == 1 else None) for size, step in pairs]
+        stride = tuple(1 if size == 1 else step for size, step in pairs)
+        convolve: Any = functional.conv2d if len(pairs) == 2 else functional.conv3d
+        thinned = input[(slice(None), slice(None), *thin)]
+        y: Tensor = convolve(thinned, self.weight, self.bias, stride, self.padding)
+        return y
+
+
+class ThinnedConv2d(_Thinned, nn.Conv2d):
+    """(B, C, H, W)."""
+
+
+class ThinnedConv3d(_Thinned, nn.Conv3d):
+    """(B, C, D, H, W)."""
+
+
+_THINNED: dict[int, Callable[..., nn.Module]] = {2: ThinnedConv2d, 3: ThinnedConv3d}
 
 
 def _drawn(make: Callable[..., nn.Module], *shape: Any, bias: bool) -> nn.Module:
@@ -44,8 +73,9 @@ def convolution(
     bias: bool = False,
 ) -> nn.Module:
     """A convolution that keeps the size at stride 1; `len(kernel)` spatial axes."""
+    steps_over = any(k == 1 and s > 1 for k, s in zip(kernel, stride or kernel, strict=True))
     return _drawn(
-        _CONVOLUTION[len(kernel)],
+        (_THINNED if stride and steps_over else _CONVOLUTION)[len(kernel)],
         in_channels,
         out_channels,
         tuple(kernel),

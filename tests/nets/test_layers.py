@@ -1,0 +1,47 @@
+"""Layers against torch's own."""
+
+import pytest
+import torch
+from torch import nn
+
+from unetseg.nets.layers import ThinnedConv2d, ThinnedConv3d, convolution
+
+LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
+TORCHS = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size"),
+    [
+        ((1, 1), (2, 2), (7, 8)),
+        ((1, 3), (2, 2), (5, 6)),
+        ((3, 1), (2, 1), (6, 5)),
+        ((1, 1, 1), (2, 2, 1), (5, 4, 3)),
+        ((1, 3, 3), (2, 2, 2), (4, 5, 6)),
+    ],
+)
+def test_leaving_voxels_out_first_is_a_stride(
+    kernel: tuple[int, ...], stride: tuple[int, ...], size: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    layer = convolution(4, 8, kernel, stride, bias=True)
+    padding = tuple(n // 2 for n in kernel)
+    theirs = TORCHS[len(size)](4, 8, kernel, stride, padding)
+    theirs.load_state_dict(layer.state_dict())
+    results = []
+    for module, layout in ((layer, LAYOUTS[len(size)]), (theirs, torch.contiguous_format)):
+        torch.manual_seed(1)
+        x = torch.randn(2, 4, *size).contiguous(memory_format=layout).requires_grad_()
+        y = module.to(memory_format=layout)(x)
+        y.backward(torch.arange(y.numel()).reshape(y.shape) / y.numel())
+        results.append([y, x.grad, layer.weight.grad if module is layer else theirs.weight.grad])
+    for mine, other in zip(*results, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
+
+
+def test_only_where_there_is_something_to_leave_out() -> None:
+    thinned = (ThinnedConv2d, ThinnedConv3d)
+    assert isinstance(convolution(4, 8, (1, 1), (2, 2)), thinned)
+    assert isinstance(convolution(4, 8, (3, 3, 1), (2, 2, 2)), thinned)
+    for kernel, stride in (((3, 3), (2, 2)), ((1, 1), (1, 1)), ((1, 1), None), ((3, 1), (2, 1))):
+        assert not isinstance(convolution(4, 8, kernel, stride), thinned)
