@@ -139,6 +139,24 @@ def test_a_run_goes_on_with_other_ranks(data: Path, alone: Path, tmp_path: Path)
     assert distance(alone, run, "network") < 1e-4
 
 
+def learn_for_a_while(data: Path, run: Path, budget: str) -> None:
+    """By a clock that every rank reads differently, or until the score no longer rises."""
+    settings = {"training.minutes": 0.1} if budget == "time" else {}
+    # A rate so high that the score is soon as good as it gets.
+    asked = request(data, run, settings | {"patch.batch": 3, "training.learning_rate": 0.05})
+    del asked.overrides["training.epochs"]  # type: ignore[attr-defined]  # a dict here
+    late = replace(asked, started=asked.started + 3 * int(os.environ["RANK"]))
+    with joined(late) as mine:
+        assert train(mine).finished
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", ["time", "none"])
+def test_the_first_alone_says_when_it_ends(data: Path, tmp_path: Path, budget: str) -> None:
+    assert together(3, learn_for_a_while, data, tmp_path / "run", budget) == [0, 0, 0]
+    assert "finished after" in (tmp_path / "run" / "log.txt").read_text()
+
+
 def learn_elsewhere(data: Path, run: Path) -> None:
     """Only the first rank is told where the run folder is."""
     is_first = os.environ["RANK"] == "0"
@@ -345,7 +363,7 @@ def talk() -> None:
         assert (ranks.index, ranks.count, ranks.is_first) == (index, 3, index == 0)
         # A name that is not in UTF-8, numbers that JSON does not know, records inside records.
         cases = (Case("a\udcff", (Path("b\udcff.nii"), Path("c")), None, "val"),)
-        value = (cases, float("nan"), {"a": 1e-300})
+        value = (cases, np.float32("nan"), {"a": 1e-300})
 
         def make() -> Any:
             assert ranks.is_first
