@@ -242,12 +242,12 @@ def test_labels_move_with_the_image(seed, size):
     drawn = draw(1, plan, (1.0,) * len(size), seeded(seed))
     images, labels = apply(ball[None, None], ball[None].long(), drawn)
     seen, named = centre(images[0, 0].numpy()), centre((labels[0] == 1).numpy())
-    assert np.abs(seen - named).max() < 0.35
+    assert np.abs(seen - named).max() < 0.4
     # Where it must be: out = inverse(matrix) @ in, about the middle, after the flips.
     offset = middle - (np.array(size) - 1) / 2
     offset[drawn.flips[0].numpy()] *= -1
     expected = np.linalg.solve(drawn.matrix[0].double().numpy(), offset)
-    assert np.abs(seen - (np.array(size) - 1) / 2 - expected).max() < 0.35
+    assert np.abs(seen - (np.array(size) - 1) / 2 - expected).max() < 0.4
 
 
 @given(st.integers(0, 10**6))
