@@ -19,8 +19,8 @@ from unetseg.records import Case, EpochDone, Event
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's own cache stays as it is."""
-    for module in ("unetseg.training", "unetseg.training.request"):
-        monkeypatch.setattr(f"{module}.user_cache_path", lambda name: tmp_path / name)
+    where = "unetseg.training.request.user_cache_path"
+    monkeypatch.setattr(where, lambda name: tmp_path / name)
 
 
 def loaded(code: str) -> set[str]:

@@ -123,7 +123,10 @@ def test_whatever_the_plan(data: Path, tmp_path: Path, count: int, settings: Any
     whole = STEPS | settings
     expected = train(request(data, tmp_path / "one", whole)).run
     assert together(count, learn, data, tmp_path / "run", whole) == [0] * count
-    assert losses(tmp_path / "run") == pytest.approx(losses(expected), rel=1e-5)
+    mine, other = losses(tmp_path / "run"), losses(expected)
+    # Before the weights have changed, and when rounding has gone through steps of the optimiser.
+    assert mine[0] == pytest.approx(other[0], rel=1e-5)
+    assert mine == pytest.approx(other, rel=1e-4)
     assert distance(expected, tmp_path / "run", "gradients") < 1e-3
 
 
