@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetseg.windows import gaussian, sliding, starts, voxels_computed
+from unetseg.geometry import starts, voxels_computed
+from unetseg.windows import gaussian, sliding
 
 QUICK = settings(max_examples=40, deadline=None)
 CPU = torch.device("cpu")

@@ -3,10 +3,12 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from unetseg.config import check_values
 from unetseg.errors import UsageError
-from unetseg.regions import Region
+
+if TYPE_CHECKING:
+    from unetseg.regions import Region
 
 
 def minutes(text: str) -> float:
@@ -34,8 +36,11 @@ def whole_numbers(text: str, *, where: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def regions_of(text: str) -> tuple[Region, ...]:
+def regions_of(text: str) -> "tuple[Region, ...]":
     """{whole=[1, 2], core=[2]} as regions, as in a plan."""
+    # Not above: every command would load numpy, --help too.
+    from unetseg.config import check_values
+
     try:
         given = tomllib.loads(f"regions = {text}")["regions"]
         regions = check_values({"data.regions": given}, where="--regions")["data.regions"]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from math import ceil, floor, prod
 from typing import Literal, Self
 
 import numpy as np
@@ -177,3 +178,22 @@ def _numbers(values: Sequence[float] | Affine) -> str:
 
 def _rows(matrix: Affine) -> str:
     return "[" + "; ".join(" ".join(f"{value:.4f}" for value in row) for row in matrix) + "]"
+
+
+def starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
+    """First voxels of the fewest evenly spread windows that overlap by at least that share."""
+    if size <= window:
+        return (0,)
+    # Whole voxels, or rounding could take from the overlap; 1 - 0.9 is a little less than 0.1.
+    step = max(1, floor(window * (1 - overlap) + 1e-6))
+    count = ceil((size - window) / step) + 1
+    return tuple(round(i * (size - window) / (count - 1)) for i in range(count))
+
+
+def voxels_computed(size: Sequence[int], patch: Sequence[int], overlap: float) -> int:
+    """The voxels of all windows of a scan, and of one whole window at least.
+
+    Where windows overlap, a large scan costs several times its own voxels, a small one does not.
+    """
+    windows = [len(starts(n, p, overlap)) * min(n, p) for n, p in zip(size, patch, strict=True)]
+    return max(prod(patch), prod(windows))

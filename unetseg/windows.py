@@ -3,33 +3,15 @@
 from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import product
-from math import ceil, floor, prod
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unetseg.geometry import starts
+
 # A voxel at a window's very edge still counts a little, or a lone window would divide by zero.
 _SMALLEST_WEIGHT = 1e-3
-
-
-def starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
-    """First voxels of the fewest evenly spread windows that overlap by at least that share."""
-    if size <= window:
-        return (0,)
-    # Whole voxels, or rounding could take from the overlap; 1 - 0.9 is a little less than 0.1.
-    step = max(1, floor(window * (1 - overlap) + 1e-6))
-    count = ceil((size - window) / step) + 1
-    return tuple(round(i * (size - window) / (count - 1)) for i in range(count))
-
-
-def voxels_computed(size: Sequence[int], patch: Sequence[int], overlap: float) -> int:
-    """The voxels of all windows of a scan, and of one whole window at least.
-
-    Where windows overlap, a large scan costs several times its own voxels, a small one does not.
-    """
-    windows = [len(starts(n, p, overlap)) * min(n, p) for n, p in zip(size, patch, strict=True)]
-    return max(prod(patch), prod(windows))
 
 
 def gaussian(window: Sequence[int]) -> Tensor:

@@ -1,10 +1,15 @@
 """Layers against torch's own."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from cubes import request, write_squares
 from torch import nn
 
+from unetseg import checkpoint
 from unetseg.nets.layers import ThinnedConv2d, ThinnedConv3d, convolution
+from unetseg.training import plan_for
 
 LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
 TORCHS = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -45,3 +50,21 @@ def test_only_where_there_is_something_to_leave_out() -> None:
     assert isinstance(convolution(4, 8, (3, 3, 1), (2, 2, 2)), thinned)
     for kernel, stride in (((3, 3), (2, 2)), ((1, 1), (1, 1)), ((1, 1), None), ((3, 1), (2, 1))):
         assert not isinstance(convolution(4, 8, kernel, stride), thinned)
+
+
+def test_a_network_on_a_processor_has_its_kernels_channels_last(tmp_path: Path) -> None:
+    plan, _ = plan_for(request(write_squares(tmp_path / "data"), tmp_path / "run"))
+    network = checkpoint.build(plan)
+    torch.manual_seed(0)
+    x = torch.randn(2, 1, 16, 16)
+    before = network.eval()(x)[0]
+    placed = network.placed(torch.device("cpu"))
+    assert placed is network
+    kernels = [p for p in network.parameters() if p.ndim == 4 and p[0, 0].numel() > 1]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    assert any(not kernel.is_contiguous() for kernel in kernels)
+    # One voxel lies the same way in both: its strides stay torch's usual ones.
+    points = [p for p in network.parameters() if p.ndim == 4 and p[0, 0].numel() == 1]
+    assert points
+    assert all(point.stride() == (point.shape[1], 1, 1, 1) for point in points)
+    torch.testing.assert_close(network(x)[0], before, rtol=1e-4, atol=1e-4)

@@ -381,3 +381,9 @@ def to_values(plan: Plan) -> dict[str, Any]:
 def from_values(values: Mapping[str, Any], *, where: object) -> Plan:
     """The inverse of `to_values`. Raises UsageError that names the key at fault."""
     return checked_plan(values, {}, where)
+
+
+def changed_section(plan: Plan, before: Plan) -> str | None:
+    """The first section of two plans that differs, of those that trained weights depend on."""
+    sections = ("data", "patch", "network")
+    return next((s for s in sections if getattr(plan, s) != getattr(before, s)), None)

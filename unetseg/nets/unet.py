@@ -62,8 +62,12 @@ class UNet(nn.Module):
     def placed(self, device: torch.device) -> Self:
         """Move the network to a device, with its kernels as that device computes them fastest."""
         self._layout = memory_format(device, self._dimensions)
-        placed: Self = self.to(device).to(memory_format=self._layout)  # type: ignore[call-overload]
-        return placed
+        for kernel in self.to(device).parameters():
+            # A kernel of one voxel lies the same way in both: its strides are left as they are,
+            # for what compares them (gradients of several devices).
+            if kernel.ndim > 2 and kernel[0, 0].numel() > 1:
+                kernel.data = kernel.data.contiguous(memory_format=self._layout)
+        return self
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """The encoder's learned values, and all others."""

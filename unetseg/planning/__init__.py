@@ -32,8 +32,8 @@ def make(
     choices = Choices(_checked(overrides or {}, fingerprint.dimensions), reasons)
     spacing, shape = _data(choices, fingerprint)
     take_network(choices, fingerprint, machine, spacing, shape)
-    take_recipe(choices, fingerprint, machine)
     choices.take("decode.overlap", 0.5, "half a window: every voxel is seen near a centre")
+    take_recipe(choices, fingerprint, machine)
     choices.take("decode.mirror", value=False, reason="true averages mirrored passes, slower")
     _cleaning(choices)
     # What is left was set by the person and is optional in a plan.

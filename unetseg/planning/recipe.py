@@ -3,6 +3,7 @@
 import re
 from math import ceil, prod
 
+from unetseg.geometry import voxels_computed
 from unetseg.planning.choices import Choices
 from unetseg.planning.fingerprint import Fingerprint
 from unetseg.records import Machine
@@ -49,7 +50,7 @@ def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
     take("training.dice_over", "batch", why)
     why = "in the cross-entropy, one per class but the background; none: all alike"
     take("training.class_weights", (), why)
-    _take_validation(choices, found, is_open=is_open)
+    _take_validation(choices, found)
     take("training.snapshots", 0, "weights set aside on the way, for studies")
     volumes = found.unit == "mm" and found.dimensions == 3
     _take_mirroring(choices, found, volumes=volumes)
@@ -69,27 +70,23 @@ def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
     take(f"{augment}.blur", 1.0, "largest deviation, in voxels")
 
 
-def _take_validation(choices: Choices, found: Fingerprint, *, is_open: bool) -> None:
+def _take_validation(choices: Choices, found: Fingerprint) -> None:
     """So many cases after so many epochs that validation takes a small share of the time."""
     values = choices.values
     some = choices.take("training.validation_cases", 12, "after an epoch; all of them at the end")
     every, why = 1, "the time budget leaves some out"
     if choices.overrides.get("training.minutes") is None:
-        patch = values["patch.size"]
-        own = found.median_spacing
+        own, patch = found.median_spacing, values["patch.size"]
         edges = values.get("data.spacing") or own
-        scale = [mine / wanted for mine, wanted in zip(own, edges, strict=True)]
-        windows = prod(
-            ceil(max(0.0, n * s - p) / (0.5 * p)) + 1
-            for n, s, p in zip(found.median_shape, scale, patch, strict=True)
-        )
+        sizes = zip(found.median_shape, own, edges, strict=True)
+        size = [round(n * mine / wanted) for n, mine, wanted in sizes]
+        windows = voxels_computed(size, patch, values["decode.overlap"]) / prod(patch)
         held = min(some, ceil(found.cases / values["training.folds"]))
         # Forward alone is a third of a step; the patch's voxels cancel out.
         cost = held * windows / 3
         epoch = values["training.steps_per_epoch"] * values["patch.batch"]
         every = ceil(cost / (_VALIDATION_SHARE * epoch))
-        epochs = choices.values.get("training.epochs") or choices.overrides.get("training.epochs")
-        if not is_open and epochs:
+        if epochs := choices.overrides.get("training.epochs"):
             every = min(every, max(1, epochs // 3))
         why = f"so that it takes about {_VALIDATION_SHARE:.0%} of the time at most"
     choices.take("training.validation_every", every, f"epochs; {why}")

@@ -169,7 +169,7 @@ def _explored(
     run: Path, trained: checkpoint.TrainedModel, request: LandscapeRequest, listener: Listener
 ) -> Landscape:
     device = find_device(request.device)
-    network = trained.network.to(device)
+    network = trained.network.placed(device)
     images, labels = _patches(run, trained.plan, request)
     task = make_task(trained.plan)
     targets = task.targets(labels.to(device))

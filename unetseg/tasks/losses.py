@@ -1,6 +1,7 @@
 """What the losses have in common: known voxels, coarser levels, overlap."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,6 +21,20 @@ Total = Callable[[Sequence[Tensor]], list[Tensor]]
 def alone(parts: Sequence[Tensor]) -> list[Tensor]:
     """The sums over one device."""
     return list(parts)
+
+
+class FromIndices:
+    """What tasks have in common whose targets are class indices: a loss at every level."""
+
+    def targets(self, labels: Tensor) -> Tensor:
+        return labels.long()
+
+    def loss(self, outputs: list[Tensor], targets: Tensor, total: Total = alone) -> Tensor:
+        return over_levels(partial(self.level_loss, total=total), outputs, targets)
+
+    def level_loss(self, output: Tensor, targets: Tensor, total: Total) -> Tensor:
+        """A scalar from (B, K, *S) float32 outputs and (B, *S) class indices."""
+        raise NotImplementedError
 
 
 def over_levels(

@@ -1,7 +1,5 @@
 """Regions: every voxel may be in several of them, as in BraTS."""
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,10 +13,10 @@ from unetseg.metrics import METRICS
 from unetseg.records import Label, Mask
 from unetseg.regions import crossings
 from unetseg.tasks.cleaning import cleanings
-from unetseg.tasks.losses import Total, alone, dice_loss, over_levels
+from unetseg.tasks.losses import FromIndices, Total, dice_loss
 
 
-class Regions:
+class Regions(FromIndices):
     """A sigmoid for each of K regions, trained with binary cross-entropy plus Dice."""
 
     metrics = METRICS
@@ -44,13 +42,7 @@ class Regions:
             self._table[list(members), region] = 1
         self._weights = torch.tensor(plan.training.class_weights or (1.0,) * self.outputs)
 
-    def targets(self, labels: Tensor) -> Tensor:
-        return labels.long()
-
-    def loss(self, outputs: list[Tensor], targets: Tensor, total: Total = alone) -> Tensor:
-        return over_levels(partial(self._level_loss, total=total), outputs, targets)
-
-    def _level_loss(self, output: Tensor, targets: Tensor, total: Total) -> Tensor:
+    def level_loss(self, output: Tensor, targets: Tensor, total: Total) -> Tensor:
         training = self._training
         known = (targets != IGNORED)[:, None]
         truth = self._table.to(output.device)[targets.clamp_min(0)].movedim(-1, 1)

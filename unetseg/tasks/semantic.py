@@ -1,7 +1,5 @@
 """Semantic segmentation: every voxel gets one class."""
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,10 +11,10 @@ from unetseg.geometry import Geometry
 from unetseg.metrics import METRICS
 from unetseg.records import Label, Mask
 from unetseg.tasks.cleaning import clean, cleanings, voxel_size
-from unetseg.tasks.losses import Total, alone, dice_loss, over_levels
+from unetseg.tasks.losses import FromIndices, Total, dice_loss
 
 
-class Semantic:
+class Semantic(FromIndices):
     """Softmax over K classes, trained with cross-entropy plus Dice."""
 
     metrics = METRICS
@@ -33,13 +31,7 @@ class Semantic:
         weights = plan.training.class_weights
         self._weights = torch.tensor([1.0, *weights]) if weights else None
 
-    def targets(self, labels: Tensor) -> Tensor:
-        return labels.long()
-
-    def loss(self, outputs: list[Tensor], targets: Tensor, total: Total = alone) -> Tensor:
-        return over_levels(partial(self._level_loss, total=total), outputs, targets)
-
-    def _level_loss(self, output: Tensor, targets: Tensor, total: Total) -> Tensor:
+    def level_loss(self, output: Tensor, targets: Tensor, total: Total) -> Tensor:
         training = self._training
         known = (targets != IGNORED)[:, None]
         indices = targets.clamp_min(0)

@@ -16,6 +16,7 @@ from unetseg.dataset.folds import FOLDS, Division, divide, make_folds, write_fol
 from unetseg.devices import find_device, measure, memory_errors, usable_precision
 from unetseg.errors import DataError, RankLost
 from unetseg.files import remove_unfinished
+from unetseg.geometry import voxels_computed
 from unetseg.nets.unet import parameters
 from unetseg.planning.fingerprint import Inspection
 from unetseg.records import Case, Event, Listener, Note, Progress, Stage, ignore_event
@@ -35,7 +36,6 @@ from unetseg.training.start import Start, begin
 from unetseg.training.state import State, Tally, Writer
 from unetseg.training.step import Learner
 from unetseg.training.validation import Validation
-from unetseg.windows import voxels_computed
 
 # A killed training loses at most this much.
 _SAVE_SECONDS = 110
@@ -383,6 +383,9 @@ class _Training:
         if finished:
             self.snapshots.take(1.0, self.keeping.segmenter.network)
             self._save()
+        if self.ranks.is_first:
+            held = f"saving states held the training up for {self.writer.seconds:.2f} s"
+            append_log(self.log_path, held)
         self.say(
             f"{'finished' if finished else 'stopped'} after {self.state.step} steps and"
             f" {self.clock.elapsed:.0f} s: mean Dice {chosen.mean:.4f} on"

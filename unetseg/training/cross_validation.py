@@ -3,7 +3,6 @@
 RUN/fold_0, fold_1, ... are run folders like any other. RUN/model is the ensemble of their models.
 """
 
-import json
 import math
 import shutil
 from collections import Counter
@@ -14,7 +13,7 @@ from time import time
 from typing import Any, Literal
 
 from unetseg import checkpoint
-from unetseg.config import Plan, to_values
+from unetseg.config import Plan, changed_section
 from unetseg.config.toml import write_plan
 from unetseg.dataset.folds import FOLDS, Fold, make_folds, read_folds, usable, write_folds
 from unetseg.dataset.listing import counted, some
@@ -162,19 +161,16 @@ class _Folds:
 
     def _refuse_changed(self) -> None:
         """An ensemble has one plan; what a resumed training may change, folds may too."""
-        now = to_values(self.plan)
         for fold in range(len(self.folds)):
             folder = fold_folder(self.run, fold)
             if not (folder / "model" / checkpoint.DESCRIPTION).is_file():
                 continue
-            then = to_values(checkpoint.load_plan(folder))
-            for section in ("data", "patch", "network"):
-                if json.dumps(now[section]) != json.dumps(then[section]):
-                    raise UsageError(
-                        f"the plan's section {section} is not the one that fold {fold} has",
-                        where=self.run / "plan.toml",
-                        hint="train into another folder, or undo the change",
-                    )
+            if section := changed_section(self.plan, checkpoint.load_plan(folder)):
+                raise UsageError(
+                    f"the plan's section {section} is not the one that fold {fold} has",
+                    where=self.run / "plan.toml",
+                    hint="train into another folder, or undo the change",
+                )
 
     def go(self, should_stop: Callable[[], bool]) -> CrossValidation:
         whole = CrossValidation(self.run, self.plan.data.class_names[1:], len(self.folds))
@@ -287,15 +283,8 @@ class _Folds:
         return max(1, min(machine.cores, machine.memory_bytes // (_BYTES_PER_VOXEL * largest)))
 
     def _facts(self, found: OutOfFold, decisions: Sequence[Decision]) -> dict[str, Any]:
-        """Plain values for model.json; NaN has no place in JSON and becomes null."""
-
-        def plain(value: float) -> float | None:
-            return None if math.isnan(value) else round(value, 6)
-
-        def dice(scores: Validation) -> dict[str, float | None]:
-            names = self.plan.data.class_names[1:]
-            return dict(zip(names, map(plain, scores.per_class), strict=True))
-
+        """What model.json says of the trainings."""
+        classes = self.plan.data.class_names[1:]
         of_folds = [
             checkpoint.read_facts(fold_folder(self.run, fold)) for fold in range(len(self.folds))
         ]
@@ -306,15 +295,12 @@ class _Folds:
             "device": ", ".join(sorted({str(each.get("device")) for each in of_folds})),
             "data": self.request.data.name,
             "cases": len(found.folds),
-            "mean_dice": plain(found.scores.mean),
-            "dice": dice(found.scores),
+            **found.scores.facts(classes),
             "cleaning": [decision.sentence() for decision in decisions],
         }
         if found.cleaned is not None:
-            facts |= {
-                "cleaned_mean_dice": plain(found.cleaned.mean),
-                "cleaned_dice": dice(found.cleaned),
-            }
+            cleaned = found.cleaned.facts(classes)
+            facts |= {f"cleaned_{name}": value for name, value in cleaned.items()}
         return facts
 
 

@@ -108,7 +108,7 @@ class Keeping:
         state = self.state
         mean = validation.mean if validation else math.nan
         is_best = not math.isnan(mean) and not mean < state.best
-        if is_best:
+        if validation is not None and is_best:
             state.best = mean
             self.save("model", self._facts(validation))
             # The description first: without it there is no model.
@@ -155,20 +155,14 @@ class Keeping:
         segmenter = self.segmenter
         checkpoint.save(self.run / folder, network or segmenter.network, segmenter.plan, facts)
 
-    def _facts(self, validation: Validation | None, *, finished: bool = False) -> dict[str, Any]:
-        """Plain values for model.json; NaN has no place in JSON and becomes null."""
-
-        def plain(value: float) -> float | None:
-            return None if math.isnan(value) else round(value, 6)
-
-        per_class = validation.per_class if validation else ()
+    def _facts(self, validation: Validation, *, finished: bool = False) -> dict[str, Any]:
+        """What model.json says of the training."""
         return {
             "finished": finished,
             "step": self.state.step,
             "seconds": round(self.clock.elapsed, 1),
             **self.source,
-            "mean_dice": plain(validation.mean) if validation else None,
-            "dice": dict(zip(self._classes, map(plain, per_class), strict=False)),
+            **validation.facts(self._classes),
         }
 
     def end(self, *, finished: bool) -> Validation:

@@ -111,7 +111,7 @@ def segment_unseen(
     plan = with_cleanings(trained.plan, {})
     device = find_device(device_name)
     precision = usable_precision(plan.training.precision, measure(device))
-    network = trained.network.to(device)
+    network = trained.network.placed(device)
     segmenter = Segmenter(network, plan, make_task(plan), device, precision)
     listener(Stage("segmenting", len(unseen.cases)))
     rows = []

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from unetseg.checkpoint import write_tensors
-from unetseg.config import Plan, to_values
+from unetseg.config import Plan, changed_section, from_values, to_values
 from unetseg.errors import ModelError, UsageError
 from unetseg.nets.unet import UNet
 from unetseg.training.ranks import Ranks
@@ -149,16 +149,12 @@ class State:
                 where=path,
                 hint="remove the resume folder to start again",
             ) from error
-        now, then = to_values(plan), numbers["plan"]
-        for section in ("data", "patch", "network"):
-            if json.dumps(now[section], sort_keys=True) != json.dumps(
-                then[section], sort_keys=True
-            ):
-                raise UsageError(
-                    f"the plan's section {section} is not the one this training began with",
-                    where=path.parent.parent / "plan.toml",
-                    hint="train into another folder, or undo the change",
-                )
+        if section := changed_section(plan, from_values(numbers["plan"], where=path)):
+            raise UsageError(
+                f"the plan's section {section} is not the one this training began with",
+                where=path.parent.parent / "plan.toml",
+                hint="train into another folder, or undo the change",
+            )
         self._take(tensors, numbers)
         return True
 

@@ -51,6 +51,12 @@ class Validation:
         values = [value for value in self.per_class if not np.isnan(value)]
         return float(np.mean(values)) if values else float("nan")
 
+    def facts(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Plain values for model.json; NaN has no place in JSON and becomes null."""
+        values = [None if np.isnan(dice) else round(dice, 6) for dice in self.per_class]
+        mean = None if np.isnan(self.mean) else round(self.mean, 6)
+        return {"mean_dice": mean, "dice": dict(zip(classes, values, strict=True))}
+
 
 @dataclass(frozen=True)
 class Spread:
