@@ -2,14 +2,14 @@
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from unetseg.errors import DataError
 
 # The names below, and those that safetensors gives to what it has not finished.
-_UNFINISHED = re.compile(r"\.[0-9a-f]{8}\..+|\.tmp\w{6}")
+_UNFINISHED = re.compile(r"\.[0-9a-f]{8}\.(?P<name>.+)|\.tmp\w{6}")
 
 
 @contextmanager
@@ -24,15 +24,27 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
+        with telling(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
     finally:
         # Where not even the folder could be made there is nothing to remove.
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """What the system says against writing `path` as a DataError that says so."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot be written: {error.strerror or error}",
+            where=path,
+            hint="check the folder's permissions and free space",
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,25 +58,18 @@ def write_text(path: Path, text: str) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Append a line of UTF-8 text. Raises DataError if that is not possible."""
-    try:
-        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(line + "\n")
-    except OSError as error:
-        raise _unwritable(path, error) from error
+    with telling(path), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(line + "\n")
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed have left in the folder, which may be missing."""
+def remove_unfinished(folder: Path, names: Container[str] | None = None) -> None:
+    """Remove what writers that were killed have left in the folder, which may be missing.
+
+    names : of the files that were to be written; where others may be at work, what is theirs stays
+    """
     for path in folder.glob(".*"):
-        if _UNFINISHED.fullmatch(path.name) and path.is_file():
+        found = _UNFINISHED.fullmatch(path.name)
+        if found and (names is None or found["name"] in names) and path.is_file():
             # Whose file it is, or that someone else was faster, is no reason to stop.
             with suppress(OSError):
                 path.unlink()
-
-
-def _unwritable(path: Path, error: OSError) -> DataError:
-    return DataError(
-        f"cannot be written: {error.strerror or error}",
-        where=path,
-        hint="check the folder's permissions and free space",
-    )

@@ -13,6 +13,8 @@ from unetseg.errors import DataError
 
 Unit = Literal["mm", "um", "px"]
 Affine = NDArray[np.float64]
+# One slice per axis, with start and stop and without a step.
+Box = tuple[slice, ...]
 
 # Header fields are float32: the same place may differ by this share of a voxel's edge.
 TOLERANCE_VOXELS = 1e-2

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.geometry import Geometry
+from unetseg.geometry import Box, Geometry
 
 Split = Literal["train", "val", "test"]
 
@@ -45,6 +45,26 @@ class Scan:
     geometry: Geometry
     channels: tuple[str, ...]
     source: Source
+    is_picture: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A scan on disk, known from its header; voxels are read when they are asked for.
+
+    geometry, channels, source, is_picture : as of the Scan
+    dtype : of the voxels that `read` gives
+    block : spatial sizes of the boxes in which the file is stored (tiles, chunks); the whole shape
+        where any box costs as much as the whole file
+    read : box -> (C, *box) voxels, from any thread; raises DataError for damaged files
+    """
+
+    geometry: Geometry
+    channels: tuple[str, ...]
+    dtype: np.dtype[Any]
+    source: Source
+    block: tuple[int, ...]
+    read: Callable[[Box], NDArray[Any]]
     is_picture: bool = False
 
 
@@ -201,6 +221,7 @@ class EpochDone:
 class FileDone:
     """One scan of a prediction is finished, skipped or failed.
 
+    status : part where this process has done its blocks and others have not yet
     scans : its files, one or one per channel
     counts : voxels per class name
     voxel_volume : in `unit`, mm^3 or um^2 and so on
@@ -208,7 +229,7 @@ class FileDone:
 
     scans: tuple[Path, ...]
     output: Path | None
-    status: Literal["done", "skipped", "failed"]
+    status: Literal["done", "part", "skipped", "failed"]
     seconds: float = 0.0
     message: str = ""
     counts: tuple[tuple[str, int], ...] = ()

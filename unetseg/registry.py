@@ -98,5 +98,6 @@ FORMATS = Registry(
         "nifti": "unetseg.formats.nifti:Nifti",
         "tiff": "unetseg.formats.tiff:Tiff",
         "picture": "unetseg.formats.picture:Picture",
+        "ome-zarr": "unetseg.formats.ome_zarr:OmeZarr",
     },
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from unetseg.errors import DataError, ShapeMismatch
 from unetseg.formats import Format, read_mask, read_scan, write_mask
+from unetseg.formats.boxes import whole_box
 from unetseg.formats.nifti import Nifti
 from unetseg.geometry import Geometry
 from unetseg.records import Mask, Scan, Source
@@ -486,15 +487,19 @@ def test_the_same_mask_gives_the_same_bytes(
 def test_maps(tmp_path: Path, stored: tuple[int, ...], written: tuple[int, ...]) -> None:
     scan = read_scan(save(tmp_path / "a.nii.gz", counting(stored)))
     maps = counting((2, *stored), "float32") / 7
-    Nifti().write_maps(maps, ("a", "b"), tmp_path / "p.nii.gz", scan)
+    file = Nifti().maps_file(tmp_path / "p.nii.gz", scan, ("a", "b"))
+    file.write(whole_box(stored), maps)
+    file.finish()
     image = nib.load(tmp_path / "p.nii.gz")
     assert image.shape == written
     assert image.get_data_dtype() == np.float32
     assert np.array_equal(image.affine, AFFINE)
     again = read_scan(tmp_path / "p.nii.gz")
     assert np.array_equal(again.array, maps)
-    with pytest.raises(ShapeMismatch, match="maps do not cover"):
-        Nifti().write_maps(maps, ("a",), tmp_path / "q.nii.gz", scan)
+    file = Nifti().maps_file(tmp_path / "q.nii.gz", scan, ("a",))
+    with pytest.raises(ShapeMismatch, match="values do not fill"):
+        file.write(whole_box(stored), maps)
+    file.discard()
 
 
 @pytest.mark.parametrize(("unit", "code"), [("mm", 2), ("um", 3), ("px", 0)])

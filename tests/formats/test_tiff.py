@@ -14,9 +14,10 @@ from PIL import Image
 
 from unetseg.errors import DataError, ShapeMismatch
 from unetseg.formats import Format, read_mask, read_scan, write_mask
+from unetseg.formats.boxes import whole_box
 from unetseg.formats.tiff import Tiff
 from unetseg.formats.tiff_axes import roles
-from unetseg.formats.tiff_metadata import micrometres
+from unetseg.formats.units import micrometres
 from unetseg.geometry import Geometry
 from unetseg.records import Mask, Scan
 
@@ -714,15 +715,19 @@ def test_maps(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
     scan = read_scan(save(tmp_path / "a.ome.tif", counting(shape), **options))
     names = ("background", "nucleus", "edge")
     maps = counting((3, *shape), "float32") / 7
-    Tiff().write_maps(maps, names, tmp_path / f"p{suffix}", scan)
+    file = Tiff().maps_file(tmp_path / f"p{suffix}", scan, names)
+    file.write(whole_box(shape), maps)
+    file.finish()
     again = read_scan(tmp_path / f"p{suffix}")
     assert again.array.dtype == np.float32
     assert np.array_equal(again.array, maps)
     assert again.channels == names
     assert again.geometry.differences(scan.geometry) == ()
     assert not again.is_picture
-    with pytest.raises(ShapeMismatch, match="maps do not cover"):
-        Tiff().write_maps(maps[:2], names, tmp_path / "q.tif", scan)
+    file = Tiff().maps_file(tmp_path / "q.tif", scan, names)
+    with pytest.raises(ShapeMismatch, match="values do not fill"):
+        file.write(whole_box(shape), maps[:2])
+    file.discard()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from unetseg.errors import DataError, one_line
-from unetseg.formats import is_readable, split_name
+from unetseg.formats import is_readable, is_store, split_name
 from unetseg.records import Finding
 
 SHOWN = 3
@@ -61,11 +61,12 @@ def listed(folder: Path) -> Listing:
                 path = folder / entry.name
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
                     continue
-                if entry.is_dir():
+                is_image = is_readable(path)
+                if entry.is_dir() and not (is_image and is_store(path)):
                     folders.append(path)
-                elif not is_readable(path):
+                elif not is_image:
                     others.append(path)
-                elif entry.is_file():
+                elif entry.is_file() or entry.is_dir():
                     images.append(path)
                 else:
                     broken.append(path)
@@ -113,9 +114,9 @@ def without_suffix(path: Path) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether the path is a file that can be looked at; False for names no system would take."""
+    """Whether the path is a scan to look at; False for names no system would take."""
     try:
-        return S_ISREG(path.stat().st_mode)
+        return S_ISREG(path.stat().st_mode) or is_store(path)
     except (OSError, ValueError):
         return False
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unetseg.errors import DataError
 from unetseg.formats import read_mask, read_scan
-from unetseg.geometry import Geometry
-from unetseg.records import Case, Mask, Scan
+from unetseg.formats.voxels import COLOURS
+from unetseg.geometry import Box, Geometry
+from unetseg.records import Case, Mask, Opened, Scan
 
 
 def load_scan(case: Case) -> Scan:
@@ -60,6 +63,18 @@ def load_truth(case: Case, geometry: Geometry) -> Mask:
     return mask
 
 
+def opened_with_channels(opened: Opened, channels: Sequence[str]) -> Opened:
+    """As `with_channels`, for a scan whose voxels stay in the file."""
+    if len(opened.channels) == len(channels):
+        return opened
+    _check_grey(opened, channels)
+
+    def read(box: Box) -> NDArray[Any]:
+        return np.repeat(opened.read(box), 3, axis=0)
+
+    return replace(opened, read=read, channels=COLOURS)
+
+
 def with_channels(scan: Scan, channels: Sequence[str]) -> Scan:
     """The scan with exactly the named channels: a grey picture may stand for a colour one.
 
@@ -67,14 +82,18 @@ def with_channels(scan: Scan, channels: Sequence[str]) -> Scan:
     """
     if len(scan.array) == len(channels):
         return scan
-    if scan.is_picture and len(scan.array) == 1 and len(channels) == 3:
-        return replace(
-            scan, array=np.repeat(scan.array, 3, axis=0), channels=("red", "green", "blue")
-        )
+    _check_grey(scan, channels)
+    return replace(scan, array=np.repeat(scan.array, 3, axis=0), channels=COLOURS)
+
+
+def _check_grey(scan: Scan | Opened, channels: Sequence[str]) -> None:
+    """Raises DataError unless it is a grey picture and three channels are wanted."""
+    if scan.is_picture and len(scan.channels) == 1 and len(channels) == 3:
+        return
     raise DataError(
         "wrong number of channels",
         where=scan.source.path,
         expected=f"{len(channels)} ({', '.join(channels)})",
-        got=f"{len(scan.array)} ({', '.join(scan.channels)})",
+        got=f"{len(scan.channels)} ({', '.join(scan.channels)})",
         hint="give the channels that the model was trained on",
     )

@@ -12,6 +12,7 @@ from unetseg.dataset.listing import (
     files_below,
     first_named,
     inventory,
+    is_there,
     listed,
     natural,
     walked,
@@ -19,7 +20,8 @@ from unetseg.dataset.listing import (
 from unetseg.dataset.naming import named
 from unetseg.dataset.pairing import pair, without_channel, without_mask_word
 from unetseg.errors import DataError, UnetsegError
-from unetseg.formats import is_readable, split_name, suffixes
+from unetseg.formats import is_readable, is_store, split_name, suffixes
+from unetseg.formats.remote import local, url_of
 from unetseg.records import Case
 
 
@@ -51,7 +53,7 @@ def find_scans(paths: Sequence[Path | str], *, channels: int | None = None) -> F
     for given in paths:
         try:
             for path in _matches(Path(given)):
-                if path.is_dir():
+                if path.is_dir() and not is_store(path):
                     batches[path, True] = dict.fromkeys(_in_folder(path))
                 else:
                     loose = batches.setdefault((path.parent, False), {})
@@ -81,6 +83,10 @@ def find_scans(paths: Sequence[Path | str], *, channels: int | None = None) -> F
 
 def _matches(path: Path) -> list[Path]:
     """The path itself, or what it matches as a pattern. Raises DataError if there is nothing."""
+    if url_of(path) is not None:
+        # Whether it is there is seen when it is opened.
+        return [path]
+    path = local(path)
     try:
         path.stat()
     except (OSError, ValueError) as error:
@@ -105,8 +111,8 @@ def _globbed(pattern: Path) -> list[Path]:
     # Path.glob takes no absolute patterns.
     matches = [Path(match) for match in glob(str(pattern), recursive=True)]  # noqa: PTH207
     matches.sort(key=lambda path: natural(path.as_posix()))
-    files = [path for path in matches if is_readable(path) and path.is_file()]
-    folders = [path for path in matches if path.is_dir()]
+    files = [path for path in matches if is_readable(path) and is_there(path)]
+    folders = [path for path in matches if path.is_dir() and path not in files]
     if not files and not folders:
         raise DataError("no image matches this pattern", where=pattern, hint="check the pattern")
     return files or folders

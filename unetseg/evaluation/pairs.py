@@ -5,7 +5,7 @@ from pathlib import Path
 from unetseg.dataset.listing import composed, listed, natural, some
 from unetseg.dataset.pairing import without_mask_word
 from unetseg.errors import DataError, UsageError
-from unetseg.formats import is_readable, split_name
+from unetseg.formats import is_readable, is_store, split_name
 from unetseg.records import Listener, Note, ignore_event
 
 
@@ -48,7 +48,8 @@ def pair(
         others[name].name
         for name in others
         # What predict writes beside its masks.
-        if name not in truths and not name.endswith(("_overlay", "_prob", "_regions"))
+        if name not in truths
+        and not name.endswith(("_overlay", "_prob", "_regions", "_uncertainty"))
     ]
     if spare:
         listener(
@@ -60,7 +61,7 @@ def pair(
 def _is_folder(path: Path) -> bool:
     if not path.exists():
         raise DataError("does not exist", where=path, hint="check the path")
-    return path.is_dir() and not is_readable(path)
+    return path.is_dir() and not (is_readable(path) or is_store(path))
 
 
 def _case_name(path: Path) -> str:

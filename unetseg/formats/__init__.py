@@ -1,12 +1,19 @@
 """File formats: one module each, found by suffix in the FORMATS registry."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from unetseg.errors import DataError, one_line
-from unetseg.formats.voxels import Maps
-from unetseg.records import Mask, Scan
+from numpy.typing import DTypeLike, NDArray
+
+from unetseg.errors import DataError, UnetsegError, one_line
+from unetseg.formats.boxwise import MapsFile, MaskFile
+from unetseg.formats.remote import local, url_of
+from unetseg.geometry import Box
+from unetseg.records import Label, Mask, Opened, Scan
 from unetseg.registry import FORMATS
 
 
@@ -14,10 +21,19 @@ class Format(Protocol):
     """What a file format must offer.
 
     suffixes : lower case, with the dot, longest first (".nii.gz", ".nii")
+    is_folder : a scan is a folder, or a place below one
     """
 
     name: str
     suffixes: tuple[str, ...]
+    is_folder: bool
+
+    def open(self, path: Path) -> Opened:
+        """The scan by its header, not a voxel read.
+
+        Raises DataError for whatever `read` refuses and the header tells.
+        """
+        ...
 
     def read(self, path: Path) -> Scan:
         """The scan as stored: dtype kept, channels first, the other axes never transposed.
@@ -46,8 +62,29 @@ class Format(Protocol):
         """
         ...
 
-    def write_maps(self, maps: Maps, names: tuple[str, ...], path: Path, like: Scan) -> None:
-        """Write (K, *S) float32 or uint8 maps on the grid of `like`, atomically."""
+    def mask_file(
+        self,
+        path: Path,
+        like: Scan | Opened,
+        dtype: DTypeLike,
+        labels: tuple[Label, ...] = (),
+        made_by: str = "",
+    ) -> MaskFile:
+        """A mask on the grid of `like` that is written box by box.
+
+        Raises DataError if the format, or this file system, cannot do that.
+        """
+        ...
+
+    def maps_file(
+        self,
+        path: Path,
+        like: Scan | Opened,
+        names: tuple[str, ...],
+        dtype: DTypeLike,
+        made_by: str = "",
+    ) -> MapsFile:
+        """(K, *S) maps on the grid of `like` that are written box by box; see `maps_file`."""
         ...
 
 
@@ -78,23 +115,46 @@ def split_name(path: Path) -> tuple[str, str]:
 
 def format_of(path: Path) -> Format:
     """The format that reads `path`. Raises DataError if no suffix fits."""
+    path = Path(path)
     name = path.name.lower()
     fits = [(s, f) for f in _formats() for s in f.suffixes if name.endswith(s)]
-    if not fits:
-        raise DataError(
-            "no known image format", where=path, expected=" ".join(suffixes()), got=path.suffix
-        )
-    return max(fits, key=lambda fit: len(fit[0]))[1]
+    if fits:
+        return max(fits, key=lambda fit: len(fit[0]))[1]
+    # scan.zarr/labels/cells is a place in a store.
+    for format_ in _formats():
+        if format_.is_folder and any(
+            parent.name.lower().endswith(format_.suffixes) for parent in path.parents
+        ):
+            return format_
+    raise DataError(
+        "no known image format", where=path, expected=" ".join(suffixes()), got=path.suffix
+    )
 
 
-def _existing(path: Path) -> Path:
+def is_store(path: Path) -> bool:
+    """Whether the path is a folder that is a scan, such as scan.zarr, or a place below one."""
+    try:
+        return path.is_dir() and format_of(path).is_folder
+    except DataError:
+        return False
+
+
+def _existing(path: Path, format_: Format) -> None:
+    if (url := url_of(path)) is not None:
+        if not format_.is_folder:
+            raise DataError(
+                f"{format_.name} is not read from an address",
+                where=url,
+                expected="a local file, or an OME-Zarr",
+                hint="download it",
+            )
+        return
     try:
         size = path.stat().st_size
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=path) from error
     if path.is_file() and size == 0:
         raise DataError("the file is empty", where=path, hint="copy or export it again")
-    return path
 
 
 def read_scan(path: Path) -> Scan:
@@ -105,18 +165,47 @@ def read_scan(path: Path) -> Scan:
     return _read(path, labels=False)
 
 
-def _read(path: Path, *, labels: bool) -> Scan:
-    path = Path(path)
+def open_scan(path: Path) -> Opened:
+    """What `read_scan` reads, by its header: not a voxel is read before a box is asked for.
+
+    A colour picture keeps its three channels even where they are all the same.
+
+    Raises DataError, with the file's name, for whatever is wrong with it; so does `read`.
+    """
+    path = local(Path(path))
     format_ = format_of(path)
-    _existing(path)
-    try:
+    _existing(path, format_)
+    with _telling(path, format_):
+        opened = format_.open(path)
+
+    def read(box: Box) -> NDArray[Any]:
+        with _telling(path, format_):
+            return opened.read(box)
+
+    return replace(opened, read=read)
+
+
+def _read(path: Path, *, labels: bool) -> Scan:
+    path = local(Path(path))
+    format_ = format_of(path)
+    _existing(path, format_)
+    with _telling(path, format_):
         return format_.read_labels(path) if labels else format_.read(path)
+
+
+@contextmanager
+def _telling(path: Path, format_: Format) -> Iterator[None]:
+    """Whatever a reader fails with as a DataError that names the file."""
+    try:
+        yield
     except DataError as error:
         if error.where:
             raise
         raise DataError(
             error.what, where=path, expected=error.expected, got=error.got, hint=error.hint
         ) from error
+    except UnetsegError:
+        raise
     except MemoryError as error:
         raise DataError("does not fit in memory", where=path) from error
     except PermissionError as error:
@@ -146,3 +235,43 @@ def read_mask(path: Path, *, is_drawn: bool = True) -> Mask:
 def write_mask(mask: Mask, path: Path, like: Scan) -> None:
     """Write a mask on the grid of the scan it was made from, atomically."""
     format_of(path).write(mask, path, like)
+
+
+def mask_file(
+    path: Path,
+    like: Scan | Opened,
+    dtype: DTypeLike,
+    labels: tuple[Label, ...] = (),
+    made_by: str = "",
+) -> MaskFile:
+    """A mask on the grid of `like` that is written box by box, in the format that `path` names.
+
+    dtype : integer, large enough for every label value
+    labels : the values with their names, where the format has a place for them
+    made_by : what the values come from, such as a model and its settings. If given, an unfinished
+        OME-Zarr at this path is gone on with, by any number of processes, if it was made by the
+        same, and refused otherwise; if not, the file is this object's alone
+
+    Raises DataError for pictures, for unfinished work of another kind, and if the folder cannot
+    be written to or the disk is full.
+    """
+    return format_of(path).mask_file(Path(path), like, dtype, labels, made_by)
+
+
+def maps_file(
+    path: Path,
+    like: Scan | Opened,
+    names: tuple[str, ...],
+    dtype: DTypeLike = "float32",
+    made_by: str = "",
+) -> MapsFile:
+    """(K, *S) maps on the grid of `like`, with K names, that are written box by box.
+
+    dtype : float32, float16, uint8 (255 times the value; a NIfTI's header brings it back to
+        0..1), or bool (whether the value is above a half, stored as 0 and 1 of uint8)
+    made_by : as of `mask_file`
+
+    Raises DataError for float16 in NIfTI and OME-TIFF, which have no such type, and if the folder
+    cannot be written to or the disk is full.
+    """
+    return format_of(path).maps_file(Path(path), like, names, dtype, made_by)

@@ -1,36 +1,43 @@
 """NIfTI-1 and NIfTI-2 in one file, plain or gzipped."""
 
-import gzip
 import logging
-import zlib
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from gzip import BadGzipFile
+from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import IO, Any, cast
 
 import nibabel as nib
 import numpy as np
+from isal.igzip import IGzipFile
+from isal.isal_zlib import IsalError
 from nibabel.spatialimages import HeaderDataError
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from unetseg.errors import DataError
-from unetseg.files import replacing
+from unetseg.files import replacing, telling
+from unetseg.formats.boxes import read_box, row_block
+from unetseg.formats.boxwise import Gathered, Raw, stored_labels, stored_maps, stored_type
 from unetseg.formats.voxels import (
-    Maps,
     check_grid,
-    checked_maps,
     checked_values,
     smallest_integers,
     too_large,
+    whole,
 )
-from unetseg.geometry import Geometry, Unit
-from unetseg.records import Mask, Scan, Source
+from unetseg.geometry import Box, Geometry, Unit
+from unetseg.records import Label, Mask, Opened, Scan, Source
 
 # Deflate cannot do better than 1032 to 1.
 _MOST_GZIP = 1100
-_CHUNK_BYTES = 1 << 20
-# Masks are nearly empty: higher levels take several times longer for a few percent.
+# Of igzip's levels 0 to 3: 3 takes seven times as long for a mask a tenth smaller.
 _GZIP_LEVEL = 1
+_COPY_BYTES = 1 << 20
+# The types of isal call its error an instance of one.
+_DAMAGED = (EOFError, BadGzipFile, cast(type[Exception], IsalError))
 
 _UNITS: dict[int, tuple[Unit, float]] = {1: ("mm", 1000.0), 3: ("um", 1.0)}
 
@@ -55,31 +62,57 @@ class Nifti:
 
     name = "nifti"
     suffixes = (".nii.gz", ".nii")
+    is_folder = False
+
+    def open(self, path: Path) -> Opened:
+        """The scan by its header alone.
+
+        A plain file is read in planes; a box of a gzipped one costs the time, though not the
+        memory, of all that lies before its end.
+
+        Raises DataError for damaged, complex, RGB or more than 4-D data.
+        """
+        with _reading(path) as stream:
+            raw, header = _headers(stream.read(nib.Nifti2Header.sizeof_hdr))
+            zipped = isinstance(stream, IGzipFile)
+        dtype = header.get_data_dtype()
+        if dtype.names:
+            raise DataError(
+                "RGB NIfTI is not supported",
+                hint="save one value a voxel, or the colours as channels on a fourth axis",
+            )
+        offset = header.get_data_offset()
+        needed = dtype.itemsize * prod(_shape(header))
+        there = path.stat().st_size
+        if offset + needed > there * (_MOST_GZIP if zipped else 1):
+            raise too_large(needed, there)
+        spatial, channels = _split(_shape(header))
+
+        def read(box: Box) -> NDArray[Any]:
+            with _reading(path) as stream:
+                # The first axis of a NIfTI is its fastest.
+                stored = (channels, *spatial[::-1])
+                array = read_box(stream, offset, stored, dtype, (slice(0, channels), *box[::-1]))
+                # Reading past the voxels lets gzip compare its check sum.
+                stream.read(1)
+            array = np.transpose(array, (0, *range(array.ndim - 1, 0, -1)))
+            return checked_values(_rescaled(array, header))
+
+        return Opened(
+            _geometry(header, spatial),
+            tuple(str(channel) for channel in range(channels)),
+            checked_values(_rescaled(np.zeros(1, dtype), header)).dtype,
+            Source(path, self.name, raw),
+            spatial if zipped else row_block(spatial[::-1], dtype.itemsize)[::-1],
+            read,
+        )
 
     def read(self, path: Path) -> Scan:
         """The scan with its header in `source.header`; rescaled if the header asks for it.
 
-        Raises DataError for damaged, complex, RGB, non-finite or more than 4-D data.
+        Raises DataError for what `open` refuses and for non-finite values.
         """
-        with _reading(path) as stream:
-            raw, header = _headers(stream.read(nib.Nifti2Header.sizeof_hdr))
-            dtype = header.get_data_dtype()
-            if dtype.names:
-                raise DataError(
-                    "RGB NIfTI is not supported",
-                    hint="save one value a voxel, or the colours as channels on a fourth axis",
-                )
-            shape = _shape(header)
-            voxels = _voxels(stream, path, header.get_data_offset(), shape, dtype)
-        array = checked_values(_rescaled(voxels.reshape(shape, order="F"), header))
-        spatial, channels = _split(shape)
-        array = np.moveaxis(array.reshape((*spatial, channels)), -1, 0)
-        return Scan(
-            array,
-            _geometry(header, spatial),
-            tuple(str(channel) for channel in range(channels)),
-            Source(path, self.name, raw),
-        )
+        return whole(self.open(path))
 
     def read_labels(self, path: Path) -> Scan:
         """The same as `read`: NIfTI knows no palettes."""
@@ -97,12 +130,45 @@ class Nifti:
         header = _header_like(like)
         _write(smallest_integers(mask.array).reshape(_stored_shape(header, like)), header, path)
 
-    def write_maps(self, maps: Maps, names: tuple[str, ...], path: Path, like: Scan) -> None:
-        """Write maps as (X, Y, Z, K). NIfTI has no place for the names."""
-        maps = checked_maps(maps, names, like)
-        spatial = (*like.geometry.shape, 1)[:3]
-        last = np.moveaxis(maps, 0, -1).reshape((*spatial, len(names)))
-        _write(last, _header_like(like), path)
+    def mask_file(
+        self,
+        path: Path,
+        like: Scan | Opened,
+        dtype: DTypeLike,
+        labels: tuple[Label, ...] = (),  # noqa: ARG002 - NIfTI has no place for names
+        made_by: str = "",  # noqa: ARG002 - nobody goes on with it
+    ) -> Gathered:
+        """A mask that is gathered in a plain file beside `path`, then compressed as a stream."""
+        header = _header_like(like)
+        kept = np.dtype(dtype)
+        start = _start(header, _stored_shape(header, like), kept)
+        raw = _raw(path, like.geometry.shape, kept, start, like.geometry.ndim)
+        return Gathered(raw, lambda values: stored_labels(values, kept), _saving(path, start))
+
+    def maps_file(
+        self,
+        path: Path,
+        like: Scan | Opened,
+        names: tuple[str, ...],
+        dtype: DTypeLike = np.float32,
+        made_by: str = "",  # noqa: ARG002 - nobody goes on with it
+    ) -> Gathered:
+        """Maps (X, Y, Z, K); bytes are stored with the slope 1 / 255, which readers apply.
+
+        Raises DataError for float16, which NIfTI does not have.
+        """
+        kept = stored_type(dtype)
+        if kept == np.float16:
+            raise DataError(
+                "NIfTI has no 16-bit floats", where=path, hint="choose uint8 or float32"
+            )
+        header = _header_like(like)
+        if np.dtype(dtype) == np.uint8:
+            header["scl_slope"] = 1 / 255
+        spatial = like.geometry.shape
+        start = _start(header, (*(*spatial, 1)[:3], len(names)), kept)
+        raw = _raw(path, (len(names), *spatial), kept, start, len(spatial))
+        return Gathered(raw, lambda values: stored_maps(values, dtype), _saving(path, start))
 
 
 @contextmanager
@@ -111,9 +177,9 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
         zipped = plain.read(2) == b"\x1f\x8b"
         plain.seek(0)
         try:
-            # A GzipFile given to cast: typeshed knows it as a stream of its own kind.
-            yield cast(IO[bytes], gzip.GzipFile(fileobj=plain)) if zipped else plain
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            # An IGzipFile given to cast: typeshed knows it as a stream of its own kind.
+            yield cast(IO[bytes], IGzipFile(fileobj=plain)) if zipped else plain
+        except _DAMAGED as error:
             raise DataError(
                 f"the gzip stream is damaged or cut short: {error}",
                 where=path,
@@ -171,36 +237,6 @@ def _split(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     return spatial, max((1, *shape[3:]))
 
 
-def _voxels(
-    stream: IO[bytes], path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    needed = dtype.itemsize
-    for size in shape:
-        needed *= size
-    there = path.stat().st_size
-    zipped = isinstance(stream, gzip.GzipFile)
-    if offset + needed > there * (_MOST_GZIP if zipped else 1):
-        raise too_large(needed, there)
-    stream.seek(offset)
-    # A buffer of our own is writable and holds the voxels once.
-    buffer = np.empty(needed, np.uint8)
-    done = 0
-    while done < needed:
-        chunk = stream.read(min(_CHUNK_BYTES, needed - done))
-        if not chunk:
-            raise DataError(
-                "the file is cut short",
-                expected=f"{needed} bytes of voxels",
-                got=done,
-                hint="copy or export the file again",
-            )
-        buffer[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        done += len(chunk)
-    # Reading past the voxels lets gzip compare its check sum.
-    stream.read(1)
-    return buffer.view(dtype)
-
-
 def _rescaled(array: NDArray[Any], header: nib.Nifti1Header) -> NDArray[Any]:
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
@@ -224,7 +260,7 @@ def _geometry(header: nib.Nifti1Header, spatial: tuple[int, ...]) -> Geometry:
     return Geometry.from_spacing(spatial, [float(edge) for edge in edges], unit)
 
 
-def _header_like(like: Scan) -> nib.Nifti1Header:
+def _header_like(like: Scan | Opened) -> nib.Nifti1Header:
     """A header with the geometry of the scan and nothing else of it."""
     if isinstance(like.source.header, nib.Nifti1Header):
         header = like.source.header.copy()
@@ -249,22 +285,63 @@ def _header_like(like: Scan) -> nib.Nifti1Header:
     return header
 
 
-def _stored_shape(header: nib.Nifti1Header, like: Scan) -> tuple[int, ...]:
+def _stored_shape(header: nib.Nifti1Header, like: Scan | Opened) -> tuple[int, ...]:
     """The sizes of the scan as its file has them: with the third axis of a single slice."""
     return (*like.geometry.shape, 1)[: min(3, max(2, int(header["dim"][0])))]
 
 
-def _write(array: NDArray[Any], header: nib.Nifti1Header, path: Path) -> None:
+def _start(header: nib.Nifti1Header, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """The header for such voxels, up to where they begin."""
     # `set_data_shape` would reset the edge lengths of further axes.
-    header["dim"] = [array.ndim, *array.shape, *[1] * (7 - array.ndim)]
-    header.set_data_dtype(array.dtype)
+    header["dim"] = [len(shape), *shape, *[1] * (7 - len(shape))]
+    header.set_data_dtype(dtype)
+    start = BytesIO()
+    header.write_to(start)
+    return start.getvalue()
+
+
+def _write(array: NDArray[Any], header: nib.Nifti1Header, path: Path) -> None:
+    start = _start(header, array.shape, array.dtype)
     data = np.ascontiguousarray(array.astype(header.get_data_dtype(), copy=False).T)
+    content = data.reshape(-1).view(np.uint8).data
+    with _writing(path) as stream:
+        # In the pieces of `_saving`: gzip's bytes depend on them.
+        end = _COPY_BYTES - len(start)
+        stream.write(start + bytes(content[:end]))
+        for first in range(end, len(content), _COPY_BYTES):
+            stream.write(content[first : first + _COPY_BYTES])
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[IO[bytes]]:
     with replacing(path) as temporary, temporary.open("wb") as plain:
-        if path.name.lower().endswith(".gz"):
+        if _is_zipped(path):
             # Neither name nor time: the same mask gives the same bytes.
-            with gzip.GzipFile("", "wb", _GZIP_LEVEL, plain, mtime=0) as zipped:
-                header.write_to(zipped)
-                zipped.write(data.view(np.uint8).data)
+            with IGzipFile("", "wb", _GZIP_LEVEL, plain, mtime=0) as zipped:
+                yield cast(IO[bytes], zipped)
         else:
-            header.write_to(plain)
-            plain.write(data.view(np.uint8).data)
+            yield plain
+
+
+def _is_zipped(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _raw(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], start: bytes, ndim: int) -> Raw:
+    return Raw(path, shape, dtype, ndim=ndim, offset=len(start), is_x_first=True)
+
+
+def _saving(path: Path, start: bytes) -> Callable[[Raw], None]:
+    """What makes a NIfTI from a raw file with room for the header."""
+
+    def save(raw: Raw) -> None:
+        with telling(path):
+            with raw.path.open("r+b") as file:
+                file.write(start)
+            if not _is_zipped(path):
+                raw.path.replace(path)
+                return
+        with _writing(path) as stream, raw.path.open("rb") as file:
+            shutil.copyfileobj(file, stream, _COPY_BYTES)
+
+    return save

@@ -1,14 +1,15 @@
 """Pictures: PNG, JPEG, BMP, GIF and the PNM family."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import imagecodecs
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -18,17 +19,18 @@ from PIL.PpmImagePlugin import PpmImageFile
 
 from unetseg.errors import DataError
 from unetseg.files import replacing
+from unetseg.formats.boxwise import Gathered
 from unetseg.formats.tiff import Tiff
 from unetseg.formats.voxels import (
-    Maps,
+    COLOURS,
     check_grid,
     checked_values,
     grey_or_colours,
     smallest_integers,
     too_large,
 )
-from unetseg.geometry import Geometry
-from unetseg.records import Mask, Scan, Source
+from unetseg.geometry import Box, Geometry
+from unetseg.records import Label, Mask, Opened, Scan, Source
 
 # The content decides, not the name: a JPEG called .png is still lossy. The classes are called
 # directly because `Image.open` refuses slides of 200 megapixels; sizes are checked here.
@@ -66,11 +68,37 @@ class Picture:
 
     name = "picture"
     suffixes = (".jpeg", ".png", ".jpg", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")
+    is_folder = False
+
+    def open(self, path: Path) -> Opened:
+        """The picture by its header alone; any box costs as much as all of it.
+
+        A colour picture keeps its three channels, whether or not they are all the same: that
+        shows in the pixels only.
+
+        Raises DataError for animations and for headers that promise absurd sizes.
+        """
+        with _opened(path) as (kind, picture):
+            width, height = picture.size
+            channels, dtype = _stored(picture, kind, path)
+
+        def read(box: Box) -> NDArray[Any]:
+            return _channels_first(path, is_mask=False)[(slice(None), *box)].copy()
+
+        return Opened(
+            Geometry.from_spacing((height, width), (1.0, 1.0), "px"),
+            channels,
+            dtype,
+            _source(path, kind),
+            (height, width),
+            read,
+            is_picture=True,
+        )
 
     def read(self, path: Path) -> Scan:
         """The colours or greys, 8 or 16 bit as stored; bilevel pictures hold 0 and 1.
 
-        Raises DataError for animations and for headers that promise absurd sizes.
+        Raises DataError for what `open` refuses and for damaged pictures.
         """
         return _read(path, is_mask=False)
 
@@ -103,43 +131,99 @@ class Picture:
         with replacing(path) as temporary:
             temporary.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(array)))
 
-    def write_maps(self, maps: Maps, names: tuple[str, ...], path: Path, like: Scan) -> None:
-        """Write a TIFF: no picture format holds float32."""
-        Tiff().write_maps(maps, names, path, like)
+    def mask_file(
+        self,
+        path: Path,
+        like: Scan | Opened,
+        dtype: DTypeLike,  # noqa: ARG002
+        labels: tuple[Label, ...] = (),  # noqa: ARG002
+        made_by: str = "",  # noqa: ARG002
+    ) -> Gathered:
+        """Raises DataError: a picture is written in one piece."""
+        raise DataError(
+            "a picture cannot be written in parts",
+            where=path,
+            got=f"{like.geometry.shape} pixels",
+            hint="convert the scan to TIFF",
+        )
+
+    def maps_file(
+        self,
+        path: Path,
+        like: Scan | Opened,
+        names: tuple[str, ...],
+        dtype: DTypeLike = np.float32,
+        made_by: str = "",
+    ) -> Gathered:
+        """A TIFF: no picture format holds float32."""
+        return Tiff().maps_file(path, like, names, dtype, made_by)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[str, ImageFile.ImageFile]]:
+    """What kind of picture it is by its content, and its header."""
+    with path.open("rb") as file:
+        content = file.read(8)
+        fits = [(kind, reader) for magic, kind, reader in _KINDS if content.startswith(magic)]
+        if not fits:
+            raise DataError("not a picture", expected="PNG, JPEG, BMP, GIF or PNM", got=content)
+        kind, reader = fits[0]
+        file.seek(0)
+        with reader(file) as picture:
+            width, height = picture.size
+            size = path.stat().st_size
+            if width * height > _MOST_PIXELS_A_BYTE * size:
+                raise too_large(width * height, size)
+            frames = getattr(picture, "n_frames", 1)
+            if frames > 1:
+                raise DataError(
+                    f"an animation of {frames} frames", hint="save each frame as its own file"
+                )
+            yield kind, picture
 
 
 def _read(path: Path, *, is_mask: bool) -> Scan:
-    content = path.read_bytes()
-    fits = [(kind, reader) for magic, kind, reader in _KINDS if content.startswith(magic)]
-    if not fits:
-        raise DataError("not a picture", expected="PNG, JPEG, BMP, GIF or PNM", got=content[:8])
-    kind, reader = fits[0]
-    with reader(BytesIO(content)) as picture:
-        width, height = picture.size
-        if width * height > _MOST_PIXELS_A_BYTE * len(content):
-            raise too_large(width * height, len(content))
-        frames = getattr(picture, "n_frames", 1)
-        if frames > 1:
-            raise DataError(
-                f"an animation of {frames} frames", hint="save each frame as its own file"
-            )
+    with _opened(path) as (kind, _):
+        source = _source(path, kind)
+    array, names = grey_or_colours(_channels_first(path, is_mask=is_mask))
+    geometry = Geometry.from_spacing(array.shape[1:], (1.0, 1.0), "px")
+    return Scan(array, geometry, names, source, is_picture=True)
+
+
+def _source(path: Path, kind: str) -> Source:
+    header = PictureHeader(kind, "JPEG" if kind == "JPEG" else "")
+    return Source(path, Picture.name, header)
+
+
+def _stored(
+    picture: ImageFile.ImageFile, kind: str, path: Path
+) -> tuple[tuple[str, ...], np.dtype[Any]]:
+    """The channels and the type that `_channels_first` will give."""
+    if kind == "PNG" and picture.mode not in ("1", "P"):
+        with path.open("rb") as file:
+            # Bits a sample and colour type of the header chunk, which comes first.
+            bits, colours = file.read(26)[24:]
+        return COLOURS if colours & 2 else ("grey",), np.dtype(f"u{max(8, bits) // 8}")
+    is_grey = picture.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+    dtype = np.dtype({"F": np.float32, "I": np.int32}.get(picture.mode, np.uint8))
+    if kind == "PNM":
+        dtype = _as_stored(np.zeros(1, dtype), path).dtype
+    return ("grey",) if is_grey else COLOURS, dtype
+
+
+def _channels_first(path: Path, *, is_mask: bool) -> NDArray[Any]:
+    """The pixels, (1, Y, X) or (3, Y, X)."""
+    with _opened(path) as (kind, picture):
         if kind == "PNG" and picture.mode not in ("1", "P"):
             # Pillow cuts 16-bit colours down to 8 and leaves missing rows black.
-            array = imagecodecs.png_decode(content)
+            array = imagecodecs.png_decode(path.read_bytes())
         else:
             array = _pixels(picture, is_mask=is_mask)
     if kind == "PNM":
-        array = _as_stored(array, content)
+        array = _as_stored(array, path)
     array = array[np.newaxis] if array.ndim == 2 else np.moveaxis(array, -1, 0)
     # Two samples are grey and alpha, four are colours and alpha.
-    array, names = grey_or_colours(checked_values(array[: 1 if len(array) < 3 else 3]))
-    return Scan(
-        array,
-        Geometry.from_spacing(array.shape[1:], (1.0, 1.0), "px"),
-        names,
-        Source(path, Picture.name, PictureHeader(kind, "JPEG" if kind == "JPEG" else "")),
-        is_picture=True,
-    )
+    return checked_values(array[: 1 if len(array) < 3 else 3])
 
 
 def _pixels(picture: Image.Image, *, is_mask: bool) -> NDArray[Any]:
@@ -158,9 +242,11 @@ def _pixels(picture: Image.Image, *, is_mask: bool) -> NDArray[Any]:
     return np.array(picture.convert("RGB"))
 
 
-def _as_stored(array: NDArray[Any], content: bytes) -> NDArray[Any]:
+def _as_stored(array: NDArray[Any], path: Path) -> NDArray[Any]:
     """Undo Pillow's stretch of 0..maxval to 0..255 or 0..65535."""
-    header = _PNM_HEADER.match(content)
+    with path.open("rb") as file:
+        # Comments may be of any length, but who writes a book into one?
+        header = _PNM_HEADER.match(file.read(1 << 16))
     if header is None or array.dtype.kind == "f":
         return array
     largest = int(header[1])

@@ -1,35 +1,33 @@
 """TIFF: OME-TIFF, ImageJ, BigTIFF and plain files, with any compression."""
 
-import hashlib
-import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, TiffFile, TiffPageSeries
 
 from unetseg.errors import DataError
-from unetseg.files import replacing
+from unetseg.formats.boxwise import Gathered, Raw, stored_labels, stored_maps, stored_type
 from unetseg.formats.tiff_axes import roles
+from unetseg.formats.tiff_boxes import box_reader
 from unetseg.formats.tiff_checks import check_whole, complaints, single_image
 from unetseg.formats.tiff_metadata import channel_names, has_axes, spacing_and_unit
+from unetseg.formats.tiff_writing import InMemory, check_upright, is_ome, write_tiff
 from unetseg.formats.voxels import (
-    Maps,
+    COLOURS,
     check_grid,
-    checked_maps,
     checked_values,
     grey_or_colours,
     smallest_integers,
 )
-from unetseg.geometry import Geometry
-from unetseg.records import Mask, Scan, Source
+from unetseg.geometry import Box, Geometry, Unit
+from unetseg.records import Label, Mask, Opened, Scan, Source
 
 _LOSSY = {COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.JPEG_LOSSY}
-# Offsets of a classic TIFF have 32 bits; tags and strips need some room beside the voxels.
-_CLASSIC_BYTES = 2**32 - 2**25
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,23 @@ class Tiff:
 
     name = "tiff"
     suffixes = (".ome.tiff", ".ome.tif", ".ome.btf", ".tiff", ".tif", ".btf")
+    is_folder = False
+
+    def open(self, path: Path) -> Opened:
+        """The only image of the file by its tags; tiles and strips are read as they are needed.
+
+        A colour picture keeps its three channels, whether or not they are all the same, and a
+        fourth 16-bit sample is taken for a channel: the voxels would have to be seen.
+
+        Raises DataError for several images, time points, complex values, and for files that are
+        too short for what they promise.
+        """
+        return _open(path)
 
     def read(self, path: Path) -> Scan:
-        """The only image of the file.
+        """The only image of the file, at full resolution where there is a pyramid.
 
-        Raises DataError for several images, time points, complex or non-finite values, and for
-        files that are too short for what they promise.
+        Raises DataError for what `open` refuses and for non-finite values.
         """
         return _read(path, is_mask=False)
 
@@ -78,14 +87,87 @@ class Tiff:
     def write(self, mask: Mask, path: Path, like: Scan) -> None:
         """Write a mask: OME-TIFF by suffix, else readable by ImageJ where that is possible."""
         check_grid(mask, like)
-        _write(smallest_integers(mask.array), mask.geometry, path)
+        write_tiff(InMemory(smallest_integers(mask.array)), mask.geometry, path)
 
-    def write_maps(self, maps: Maps, names: tuple[str, ...], path: Path, like: Scan) -> None:
-        """Write (K, *S) maps with axes CZYX or CYX and the names of the maps."""
-        _write(checked_maps(maps, names, like), like.geometry, path, names)
+    def mask_file(
+        self,
+        path: Path,
+        like: Scan | Opened,
+        dtype: DTypeLike,
+        labels: tuple[Label, ...] = (),  # noqa: ARG002 - TIFF has no place for names
+        made_by: str = "",  # noqa: ARG002 - nobody goes on with it
+    ) -> Gathered:
+        """A mask that is gathered in a plain file beside `path`, then written tile by tile."""
+        check_upright(like.geometry, path)
+        kept = np.dtype(dtype)
+        raw = Raw(path, like.geometry.shape, kept, ndim=like.geometry.ndim)
+        return Gathered(
+            raw,
+            lambda values: stored_labels(values, kept),
+            lambda raw: write_tiff(raw, like.geometry, path),
+        )
+
+    def maps_file(
+        self,
+        path: Path,
+        like: Scan | Opened,
+        names: tuple[str, ...],
+        dtype: DTypeLike = np.float32,
+        made_by: str = "",  # noqa: ARG002 - nobody goes on with it
+    ) -> Gathered:
+        """Maps with axes CZYX or CYX; bytes are 255 times the value.
+
+        Raises DataError for float16 in an OME-TIFF, which does not have it.
+        """
+        check_upright(like.geometry, path)
+        kept = stored_type(dtype)
+        if kept == np.float16 and is_ome(path):
+            raise DataError(
+                "OME-TIFF has no 16-bit floats", where=path, hint="choose uint8 or float32"
+            )
+        raw = Raw(path, (len(names), *like.geometry.shape), kept, ndim=like.geometry.ndim)
+        return Gathered(
+            raw,
+            lambda values: stored_maps(values, dtype),
+            lambda raw: write_tiff(raw, like.geometry, path, names),
+        )
 
 
-def _read(path: Path, *, is_mask: bool) -> Scan:
+@dataclass(frozen=True)
+class _Layout:
+    """What the tags tell of the image.
+
+    axes : one letter per axis that is kept, see `roles`
+    shape : their sizes
+    spacing, unit : of the axes of space
+    """
+
+    image: TiffPageSeries
+    axes: str
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    unit: Unit
+    is_mask: bool
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return checked_values(np.zeros(1, self.image.dtype)).dtype
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The axis of channels or colours."""
+        return next((k for k, letter in enumerate(self.axes) if letter in "CS"), None)
+
+    def channels_first(self, array: NDArray[Any]) -> NDArray[Any]:
+        """(C, *S) from an array with the axes of the file."""
+        array = checked_values(array)
+        axis = self.channel_axis
+        return array[np.newaxis] if axis is None else np.moveaxis(array, axis, 0)
+
+
+@contextmanager
+def _laid_out(path: Path, *, is_mask: bool) -> Iterator[tuple[TiffFile, _Layout]]:
+    """The open file and the one image in it, found to be whole."""
     with complaints() as errors, TiffFile(path) as tiff:
         image = single_image(tiff)
         check_whole(tiff, image)
@@ -97,24 +179,61 @@ def _read(path: Path, *, is_mask: bool) -> Scan:
         found = roles(shape, axes, is_plain=not has_axes(image), is_mask=is_mask)
         spatial = "".join(letter for letter in found if letter in "ZYX")
         spacing, unit = spacing_and_unit(tiff, image, spatial)
-        array = checked_values(image.asarray().reshape(shape))
-        if len(found) == len(spatial):
-            array = array[np.newaxis]
-        else:
-            array = np.moveaxis(array, found.index("C" if "C" in found else "S"), 0)
-        header = TiffHeader(image.kind, _lossy(image))
-        array, is_picture = _displayed(array, image, found, is_mask=is_mask)
+        yield tiff, _Layout(image, found, shape, spacing, unit, is_mask)
+
+
+def _read(path: Path, *, is_mask: bool) -> Scan:
+    with _laid_out(path, is_mask=is_mask) as (tiff, layout):
+        image = layout.image
+        array = layout.channels_first(image.asarray().reshape(layout.shape))
+        are_colours = _are_colours(layout, len(array), array)
+        array, is_picture = _displayed(array, layout, are_colours=are_colours)
         if is_picture:
             array, names = grey_or_colours(array)
         else:
             names = channel_names(tiff, image, len(array))
     return Scan(
         array,
-        Geometry.from_spacing(array.shape[1:], spacing, unit),
+        Geometry.from_spacing(array.shape[1:], layout.spacing, layout.unit),
         names,
-        Source(path, Tiff.name, header),
+        _source(path, image),
         is_picture,
     )
+
+
+def _open(path: Path) -> Opened:
+    with _laid_out(path, is_mask=False) as (tiff, layout):
+        image = layout.image
+        block, read_stored = box_reader(path, tiff, image, layout.shape)
+        axis = layout.channel_axis
+        count = 1 if axis is None else layout.shape[axis]
+        are_colours = _are_colours(layout, count, None)
+        # What is shown depends on the channels only: one pixel tells their number and type.
+        sample = np.zeros((count, 1), layout.dtype)
+        shown, is_picture = _displayed(sample, layout, are_colours=are_colours)
+        names = COLOURS if is_picture else channel_names(tiff, image, len(shown))
+
+    def read(box: Box) -> NDArray[Any]:
+        stored = list(box)
+        if axis is not None:
+            stored.insert(axis, slice(0, count))
+        array = layout.channels_first(read_stored(tuple(stored)))
+        return np.ascontiguousarray(_displayed(array, layout, are_colours=are_colours)[0])
+
+    spatial = [k for k, letter in enumerate(layout.axes) if letter in "ZYX"]
+    return Opened(
+        Geometry.from_spacing([layout.shape[k] for k in spatial], layout.spacing, layout.unit),
+        names,
+        shown.dtype,
+        _source(path, image),
+        tuple(block[k] for k in spatial),
+        read,
+        is_picture,
+    )
+
+
+def _source(path: Path, image: TiffPageSeries) -> Source:
+    return Source(path, Tiff.name, TiffHeader(image.kind, _lossy(image)))
 
 
 def _letters(image: TiffPageSeries, kept: list[int]) -> str:
@@ -134,20 +253,21 @@ def _lossy(image: TiffPageSeries) -> str:
 
 
 def _displayed(
-    array: NDArray[Any], image: TiffPageSeries, axes: str, *, is_mask: bool
+    array: NDArray[Any], layout: _Layout, *, are_colours: bool
 ) -> tuple[NDArray[Any], bool]:
-    """The (C, *S) values that a viewer shows, without alpha, and whether they are colours."""
+    """The (C, ...) values that a viewer shows, without alpha, and whether they are colours."""
+    image = layout.image
     page = image.keyframe
     photometric = page.photometric
     if photometric == PHOTOMETRIC.SEPARATED:
         raise DataError("CMYK colours are not supported", hint="save as RGB")
-    if "S" in axes and _are_colours(array, image):
+    if are_colours:
         return array[:3], True
-    if "S" in axes and photometric == PHOTOMETRIC.MINISBLACK and len(array) == 2:
+    if "S" in layout.axes and photometric == PHOTOMETRIC.MINISBLACK and len(array) == 2:
         alpha = [int(kind) in (1, 2) for kind in page.extrasamples]
         return (array[:1] if any(alpha) else array), False
     # tifffile writes bool arrays white-is-zero; ImageJ does so for inverted display.
-    means_numbers = is_mask or image.kind in ("imagej", "ome", "shaped")
+    means_numbers = layout.is_mask or image.kind in ("imagej", "ome", "shaped")
     if means_numbers:
         return array, False
     if photometric == PHOTOMETRIC.PALETTE and page.colormap is not None and len(array) == 1:
@@ -159,83 +279,19 @@ def _displayed(
     return array, False
 
 
-def _are_colours(array: NDArray[Any], image: TiffPageSeries) -> bool:
+def _are_colours(layout: _Layout, count: int, array: NDArray[Any] | None) -> bool:
     """Whether the samples are red, green, blue and perhaps alpha.
 
-    A fourth 16-bit sample with content is more likely a channel than alpha.
+    array : (C, *S), or None if the voxels are not at hand
+
+    A fourth 16-bit sample with content, or whose content is not known, is more likely a channel
+    than alpha.
     """
-    page = image.keyframe
-    if page.photometric not in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR):
+    page = layout.image.keyframe
+    if "S" not in layout.axes or page.photometric not in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR):
         return False
-    if array.dtype.kind != "u" or len(array) not in (3, 4):
+    if layout.dtype.kind != "u" or count not in (3, 4):
         return False
-    return len(array) == 3 or array.dtype == np.uint8 or bool(array[3].min() == array[3].max())
-
-
-def _write(
-    array: NDArray[Any], geometry: Geometry, path: Path, names: tuple[str, ...] = ()
-) -> None:
-    unit, factor = ("um", 1000.0) if geometry.unit == "mm" else (geometry.unit, 1.0)
-    spacing = [edge * factor for edge in geometry.spacing]
-    upright = Geometry.from_spacing(geometry.shape, geometry.spacing, geometry.unit)
-    if geometry.differences(upright):
-        raise DataError(
-            "a TIFF cannot hold a shifted, flipped or oblique grid",
-            where=path,
-            hint="write NIfTI",
-        )
-    space = "ZYX"[-geometry.ndim :]
-    axes = "C" * bool(names) + space
-    lower = path.name.lower()
-    large = array.nbytes > _CLASSIC_BYTES
-    options: dict[str, Any] = {
-        "photometric": "minisblack",
-        "compression": "zlib",
-        "bigtiff": large or lower.endswith(".btf"),
-    }
-    if lower.endswith((".ome.tif", ".ome.tiff", ".btf")):
-        options["ome"] = True
-        options["metadata"] = _ome_metadata(array, axes, space, spacing, unit, names)
-    elif unit == "um" and not names and not large and _suits_imagej(array):
-        # Fiji reads the pixel size from here, and from hardly any other TIFF tag.
-        options["imagej"] = True
-        options["resolution"] = (1 / spacing[-1], 1 / spacing[-2])
-        options["resolutionunit"] = "NONE"
-        options["metadata"] = {"axes": axes, "unit": "micron"}
-        if len(space) == 3:
-            options["metadata"]["spacing"] = spacing[0]
-    else:
-        metadata: dict[str, Any] = {"axes": axes, "spacing": spacing, "unit": unit}
-        if names:
-            metadata["channels"] = list(names)
-        options["metadata"] = metadata
-        if unit == "um":
-            options["resolution"] = (1e4 / spacing[-1], 1e4 / spacing[-2])
-            options["resolutionunit"] = "CENTIMETER"
-    with replacing(path) as temporary:
-        tifffile.imwrite(temporary, np.ascontiguousarray(array), **options)
-
-
-def _suits_imagej(array: NDArray[Any]) -> bool:
-    """Whether tifffile can write it for ImageJ: it loses an X axis of size 1."""
-    return array.dtype in (np.uint8, np.uint16) and array.shape[-1] > 1
-
-
-def _ome_metadata(
-    array: NDArray[Any],
-    axes: str,
-    space: str,
-    spacing: list[float],
-    unit: str,
-    names: tuple[str, ...],
-) -> dict[str, Any]:
-    # The default identifier holds the time and the machine: the same mask, the same bytes.
-    digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
-    metadata: dict[str, Any] = {"axes": axes, "UUID": str(uuid.UUID(bytes=digest, version=4))}
-    if unit == "um":
-        for letter, edge in zip(space, spacing, strict=True):
-            metadata[f"PhysicalSize{letter}"] = edge
-            metadata[f"PhysicalSize{letter}Unit"] = "µm"
-    if names:
-        metadata["Channel"] = {"Name": list(names)}
-    return metadata
+    if count == 3 or layout.dtype == np.uint8:
+        return True
+    return array is not None and bool(array[3].min() == array[3].max())

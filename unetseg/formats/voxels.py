@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.errors import DataError, ShapeMismatch
-from unetseg.records import Mask, Scan
+from unetseg.formats.boxes import whole_box
+from unetseg.records import Mask, Opened, Scan
 
-# Probabilities, or 0 and 1.
-Maps = NDArray[np.float32] | NDArray[np.uint8]
-
+COLOURS = ("red", "green", "blue")
 _INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
 
 
@@ -45,7 +44,7 @@ def grey_or_colours(array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]
         np.array_equal(array[0], array[1]) and np.array_equal(array[0], array[2])
     ):
         return array[:1], ("grey",)
-    return array, ("red", "green", "blue")
+    return array, COLOURS
 
 
 def smallest_integers(array: NDArray[np.generic]) -> NDArray[np.integer[Any]]:
@@ -81,22 +80,6 @@ def check_grid(mask: Mask, like: Scan) -> None:
         )
 
 
-def checked_maps(maps: Maps, names: tuple[str, ...], like: Scan) -> Maps:
-    """The maps, as float32 unless they are uint8.
-
-    Raises ShapeMismatch if they are not (K, *S) with K names on the grid of the scan.
-    """
-    expected = (len(names), *like.geometry.shape)
-    if maps.shape != expected:
-        raise ShapeMismatch(
-            "the maps do not cover the scan",
-            where=like.source.path,
-            expected=expected,
-            got=maps.shape,
-        )
-    return maps if maps.dtype == np.uint8 else maps.astype(np.float32, copy=False)
-
-
 def too_large(promised: int, there: int) -> DataError:
     """The error for a header that promises `promised` bytes to a file of `there` bytes."""
     return DataError(
@@ -111,3 +94,14 @@ def _size(count: float) -> str:
         count /= 1000
         units.pop(0)
     return f"{count:.3g} {units[0]}"
+
+
+def whole(opened: Opened) -> Scan:
+    """All voxels of an opened scan."""
+    return Scan(
+        opened.read(whole_box(opened.geometry.shape)),
+        opened.geometry,
+        opened.channels,
+        opened.source,
+        opened.is_picture,
+    )
