@@ -15,6 +15,7 @@ import pytest
 import torch
 from cubes import request, write_cubes
 from safetensors.torch import load_file
+from whole import scan_outputs
 
 from unetseg import checkpoint
 from unetseg.config.toml import read_plan
@@ -432,7 +433,7 @@ def test_a_budget_is_for_everything(data: Path, tmp_path: Path) -> None:
 def outputs(model: Path, scan: Path, **more: Any) -> torch.Tensor:
     predictor = Predictor(model, device="cpu", **more)
     prepared = predictor.prepare(load_scan(Case("scan", (scan,))))
-    return predictor._segmenter.outputs(prepared)
+    return scan_outputs(predictor._segmenter, prepared)
 
 
 @pytest.fixture(scope="module")

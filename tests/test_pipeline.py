@@ -8,12 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from whole import restored
 
 from unetseg.config import IGNORED, DataPlan
 from unetseg.errors import ModelError
 from unetseg.formats import read_mask, read_scan, write_mask
 from unetseg.geometry import Geometry
-from unetseg.pipeline import class_indices, place, prepare, prepare_truth, restore
+from unetseg.pipeline import class_indices, place, prepare, prepare_truth
+from unetseg.pipeline.restoring import interpolated
 from unetseg.records import Mask, Scan, Source
 
 QUICK = settings(max_examples=40, deadline=None)
@@ -79,7 +81,7 @@ def there_and_back(labels, grid, data):
     truth = prepare_truth(Mask(labels, grid), data, prepared.placement)
     assert tuple(prepared.image.shape) == (1, *prepared.placement.grid.shape)
     assert tuple(truth.shape) == prepared.placement.grid.shape
-    outputs = restore(one_hot(truth), prepared.placement)
+    outputs = restored(one_hot(truth), prepared.placement)
     assert tuple(outputs.shape) == (CLASSES, *grid.shape)
     return outputs.argmax(0).numpy(), prepared
 
@@ -110,8 +112,8 @@ def test_labels_in_another_place_would_be_seen():
     data = data_plan(3)
     right, wrong = place(grid, data), place(grid.flip([1]), data)
     outputs = one_hot(prepare_truth(Mask(labels, grid), data, right))
-    assert (restore(outputs, right).argmax(0).numpy() == labels).all()
-    assert not (restore(outputs, wrong).argmax(0).numpy() == labels).all()
+    assert (restored(outputs, right).argmax(0).numpy() == labels).all()
+    assert not (restored(outputs, wrong).argmax(0).numpy() == labels).all()
 
 
 @given(grid=grids(), seed=st.integers(0, 99))
@@ -252,9 +254,11 @@ def test_outputs_are_interpolated_on_the_way_back():
     data = data_plan(2, spacing=(2.0, 1.0))
     placement = place(grid, data)
     outputs = torch.tensor([0.0, 1.0])[None, :, None].expand(1, 2, 3)
-    restored = restore(outputs, placement)
+    box = tuple(slice(0, size) for size in grid.shape)
+    where = tuple(slice(0, size) for size in placement.grid.shape)
+    fine = interpolated(outputs.movedim(0, -1), where, placement.to_turned, box)
     expected = torch.tensor([0.0, 0.25, 0.75, 1.0])[:, None].expand(4, 3)
-    torch.testing.assert_close(restored[0], expected)
+    torch.testing.assert_close(fine[0], expected)
 
 
 # --- intensity ---

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cubes import request, write_cubes
+from whole import scan_outputs
 
 from unetseg import checkpoint
 from unetseg.config import IGNORED, Plan
@@ -266,7 +267,7 @@ def test_a_case_that_nobody_annotated_has_no_score(tmp_path: Path) -> None:
     result = validate(segmenter, found.cases, ignore_event)
     assert np.isnan(result.dice[1]).all()
     scan = load_scan(found.cases[0])
-    outputs = segmenter.outputs(prepare(scan, plan.data))
+    outputs = scan_outputs(segmenter, prepare(scan, plan.data))
     predicted = task.decode(outputs, scan.geometry).array == 1
     truth = np.asarray(nib.load(data / "labels" / "case_0.nii.gz").dataobj)
     known = truth != UNKNOWN

@@ -9,14 +9,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetseg.geometry import starts, voxels_computed
-from unetseg.windows import gaussian, sliding
+from unetseg.pipeline import beyond
+from unetseg.windows import Tiling, Walk, gaussian, slabs
 
 QUICK = settings(max_examples=40, deadline=None)
 CPU = torch.device("cpu")
 
 
-def slide(network, image, patch, overlap=0.5, batch=2, **more):
-    return sliding(network, image, patch=patch, overlap=overlap, batch=batch, device=CPU, **more)
+def reader(image):
+    return lambda box: beyond(image[(slice(None), *box)], box)
+
+
+def slide(network, image, patch, overlap=0.5, batch=2, *, smallest=None, box=None, **walk):
+    """The outputs in a box, the whole image if not given, put together from the slabs."""
+    size = image.shape[1:]
+    box = box or tuple(slice(0, n) for n in size)
+    walk = Walk(walk.pop("axis", 0), batch, **walk)
+    tiling = Tiling.of(size, patch, overlap, smallest)
+    result = None
+    last = box[walk.axis].start
+    parts = slabs(
+        network, reader(image), tiling, walk, box=box, device=CPU, smaller=lambda batch: None
+    )
+    for planes, outputs in parts:
+        assert outputs.dtype == walk.dtype or tiling.count == 1
+        if result is None:
+            shape = [part.stop - part.start for part in box]
+            result = torch.full((outputs.shape[-1], *shape), float("nan"))
+            assert planes.start == last
+        else:
+            assert planes.start == last - 1
+        part = slice(planes.start - box[walk.axis].start, planes.stop - box[walk.axis].start)
+        target = result.movedim(0, -1).movedim(walk.axis, 0)[part]
+        if planes.start == last - 1:
+            # What is given twice is the same both times.
+            assert torch.equal(target[0], outputs[0].float())
+        target.copy_(outputs)
+        last = planes.stop
+    assert last == box[walk.axis].stop
+    return result
 
 
 def identity(x):
@@ -68,13 +99,12 @@ def test_known_starts(size, window, overlap, expected):
     assert starts(size, window, overlap) == expected
 
 
-def test_the_weights_are_the_bell_curve_and_never_zero():
-    weights = gaussian((9, 16)).numpy()
-    assert weights.shape == (9, 16)
-    a = np.exp(-0.5 * ((np.arange(9) - 4) / (9 / 8)) ** 2)
-    b = np.exp(-0.5 * ((np.arange(16) - 7.5) / 2) ** 2)
-    np.testing.assert_allclose(weights, np.maximum(np.outer(a, b), 1e-3), rtol=1e-5)
-    assert weights.min() == pytest.approx(1e-3)
+@pytest.mark.parametrize("size", [9, 16])
+def test_the_weights_are_the_bell_curve_and_never_zero(size):
+    weights = gaussian(size).numpy()
+    curve = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / (size / 8)) ** 2)
+    np.testing.assert_allclose(weights, np.maximum(curve, 1e-3), rtol=1e-12)
+    assert gaussian(200).min() == pytest.approx(1e-3)
 
 
 @st.composite
@@ -118,7 +148,8 @@ def slow_ramp(image, patch, overlap):
     size = image.shape[1:]
     window = [min(p, n) for p, n in zip(patch, size, strict=True)]
     place = np.arange(float(np.prod(window))).reshape(window)
-    curves = [np.exp(-0.5 * ((np.arange(w) - (w - 1) / 2) / (w / 8)) ** 2) for w in window]
+    bells = [np.exp(-0.5 * ((np.arange(w) - (w - 1) / 2) / (w / 8)) ** 2) for w in window]
+    curves = [np.maximum(bell, 1e-3) for bell in bells]
     grid = [starts(n, w, overlap) for n, w in zip(size, window, strict=True)]
     result = np.zeros((2, *size))
     for voxel in np.ndindex(*size):
@@ -127,7 +158,6 @@ def slow_ramp(image, patch, overlap):
             inside = tuple(v - c for v, c in zip(voxel, corner, strict=True))
             if all(0 <= i < w for i, w in zip(inside, window, strict=True)):
                 weight = np.prod([curve[i] for curve, i in zip(curves, inside, strict=True)])
-                weight = max(weight, 1e-3)
                 value = np.array([image[0][voxel] * 2 + place[inside], place[inside]])
                 total, weights = total + weight * value, weights + weight
         result[(slice(None), *voxel)] = total / weights
@@ -144,6 +174,99 @@ def test_overlapping_windows_are_a_weighted_mean(size, patch, overlap, batch):
     expected = slow_ramp(image.double().numpy(), patch, overlap)
     result = slide(ramp, image, patch, overlap, batch)
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+@st.composite
+def parts_of_problems(draw):
+    size, patch, overlap, batch = draw(problems())
+    box = []
+    for n in size:
+        start = draw(st.integers(0, n - 1))
+        box.append(slice(start, draw(st.integers(start + 1, n))))
+    return size, patch, overlap, batch, tuple(box), draw(st.integers(0, len(size) - 1))
+
+
+@given(parts_of_problems())
+@QUICK
+def test_a_part_of_an_image_along_any_axis_is_that_part_of_the_whole(problem):
+    size, patch, overlap, batch, box, axis = problem
+    image = noise(1, size)
+    whole = slide(ramp, image, patch, overlap, batch)
+    part = slide(ramp, image, patch, overlap, batch, box=box, axis=axis)
+    torch.testing.assert_close(part, whole[(slice(None), *box)], rtol=1e-5, atol=1e-4)
+
+
+def test_windows_of_the_part_alone_would_give_something_else():
+    """The negative twin: a part is not predicted as if it were an image."""
+    image = noise(1, (20, 20))
+    box = (slice(3, 14), slice(5, 18))
+    whole = slide(ramp, image, (6, 6))
+    alone = slide(ramp, image[(slice(None), *box)], (6, 6))
+    assert (alone - whole[(slice(None), *box)]).abs().max() > 0.1
+
+
+def test_outputs_that_wait_in_half_precision_are_nearly_the_same():
+    image = noise(1, (30, 12))
+    exact = slide(identity, image, (8, 8))
+    half = slide(identity, image, (8, 8), dtype=torch.float16)
+    assert 0 < (half - exact).abs().max() < 4e-3
+
+
+def test_a_window_without_structure_goes_through_the_network_once():
+    seen = []
+
+    def network(x):
+        seen.append(len(x))
+        return torch.cat([x + 1, x * 2], 1)
+
+    image = torch.zeros(2, 8, 40)
+    image[1] = 3
+    image[:, :, 30:] = noise(2, (8, 10))
+    result = slide(network, image, (8, 8), overlap=0.0, batch=4)
+    # Three of the five windows hold air only; the last two are not constant.
+    assert sum(seen) == 3
+    torch.testing.assert_close(result, network(image[None])[0], rtol=1e-6, atol=1e-6)
+
+
+def test_air_of_another_value_has_another_answer():
+    image = torch.zeros(1, 4, 12)
+    image[..., 4:8] = 5
+    result = slide(identity, image, (4, 4), overlap=0.0)
+    torch.testing.assert_close(result, image)
+
+
+def failing(most, message="DefaultCPUAllocator: can't allocate memory"):
+    def network(x):
+        if len(x) > most:
+            raise RuntimeError(message)
+        return x
+
+    return network
+
+
+def test_fewer_windows_at_a_time_when_memory_is_short():
+    image = noise(1, (64, 4))
+    said = []
+    parts = slabs(
+        failing(1),
+        reader(image),
+        Tiling.of((64, 4), (8, 4), 0.5),
+        Walk(0, 8),
+        box=(slice(0, 64), slice(0, 4)),
+        device=CPU,
+        smaller=said.append,
+    )
+    result = torch.zeros(1, 64, 4)
+    for planes, outputs in parts:
+        result[:, planes] = outputs.movedim(-1, 0)
+    torch.testing.assert_close(result, image)
+    assert said == [4, 2, 1]
+
+
+@pytest.mark.parametrize("message", ["CUDA out of memory", "size mismatch"])
+def test_what_a_single_window_does_not_survive_is_raised(message):
+    with pytest.raises(RuntimeError, match=message):
+        slide(failing(0, message), noise(1, (9, 9)), (4, 4), batch=4)
 
 
 def test_another_overlap_gives_another_mean():
@@ -210,6 +333,6 @@ def test_what_a_scan_costs_is_what_the_network_is_given(axes, overlap):
         seen += x[:, 0].numel()
         return x
 
-    slide(counting, torch.zeros(1, *size), patch, overlap)
+    slide(counting, noise(1, size), patch, overlap)
     # A scan smaller than a window costs as much as one: what is done around it takes time too.
     assert voxels_computed(size, patch, overlap) == max(seen, int(np.prod(patch)))

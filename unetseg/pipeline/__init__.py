@@ -1,29 +1,25 @@
 """Scan <-> tensor: the only room that knows MONAI's transforms.
 
-Every step is a change of grid (orientation, spacing) or of intensity; `restore` undoes the grid.
+Every step is a change of grid (orientation, spacing) or of intensity; `restoring` undoes the grid.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from monai.data.meta_tensor import MetaTensor
-from monai.transforms.intensity.array import (
-    NormalizeIntensity,
-    ScaleIntensityRange,
-    ScaleIntensityRangePercentiles,
-)
-from monai.transforms.spatial.array import Flip, Resize
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from unetseg.config import IGNORED, DataPlan
 from unetseg.errors import ModelError
-from unetseg.geometry import Geometry
+from unetseg.geometry import Box, Geometry
+from unetseg.pipeline.intensity import intensities, normalise
+from unetseg.pipeline.resampling import Taps, all_taps, chunks, needed, resampled, resize
 from unetseg.records import Mask, Scan
-
-_LINEAR = {2: "bilinear", 3: "trilinear"}
-# The percentiles that become 0 and 1; specks and dead pixels lie beyond them.
-_DARK, _BRIGHT = 1.0, 99.8
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,63 @@ class Placement:
         """The scan's grid after permuting and flipping, before resampling."""
         return self.scan.permute(self.order).flip(self.flips)
 
+    @property
+    def to_grid(self) -> tuple[Taps, ...]:
+        """How the turned scan becomes the grid, axis by axis."""
+        return all_taps(self.turned.shape, self.grid.shape, smooth=True)
+
+    @property
+    def to_turned(self) -> tuple[Taps, ...]:
+        """How the grid becomes the turned scan again."""
+        return all_taps(self.grid.shape, self.turned.shape, smooth=False)
+
+    def on_turned(self, box: Box) -> Box:
+        """Where a box of the scan lies after permuting and flipping."""
+        shape = self.turned.shape
+        return tuple(
+            slice(shape[k] - box[axis].stop, shape[k] - box[axis].start)
+            if k in self.flips
+            else box[axis]
+            for k, axis in enumerate(self.order)
+        )
+
+    def on_scan(self, box: Box) -> Box:
+        """Where a box of the turned scan lies on the scan; the inverse of `on_turned`."""
+        shape = self.turned.shape
+        parts = [
+            slice(shape[k] - part.stop, shape[k] - part.start) if k in self.flips else part
+            for k, part in enumerate(box)
+        ]
+        return tuple(parts[self.order.index(axis)] for axis in range(len(box)))
+
+    def turn(self, x: Tensor) -> Tensor:
+        """(..., *scan) -> (..., *turned), of a whole scan or of a box."""
+        before = x.ndim - len(self.order)
+        x = x.permute(*range(before), *(axis + before for axis in self.order))
+        return x.flip([axis + before for axis in self.flips]) if self.flips else x
+
+    def turn_back(self, x: Tensor) -> Tensor:
+        """(..., *turned) -> (..., *scan); the inverse of `turn`."""
+        before = x.ndim - len(self.order)
+        if self.flips:
+            x = x.flip([axis + before for axis in self.flips])
+        back = [self.order.index(axis) + before for axis in range(len(self.order))]
+        return x.permute(*range(before), *back)
+
+
+class GridImage(Protocol):
+    """A scan as the network takes it, on the placement's grid, read box by box.
+
+    channels : C
+    """
+
+    @property
+    def placement(self) -> Placement: ...
+
+    def read(self, box: Box) -> Tensor:
+        """(C, *box) float32, zeros beyond the end of the grid."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -51,6 +104,19 @@ class Prepared:
 
     image: Tensor
     placement: Placement
+
+    def read(self, box: Box) -> Tensor:
+        """See GridImage."""
+        return beyond(self.image[(slice(None), *box)], box)
+
+
+def beyond(x: Tensor, box: Box) -> Tensor:
+    """(C, *part) -> (C, *box): zeros where the image ended before the box does."""
+    sizes = [part.stop - part.start for part in box]
+    after = [size - n for size, n in zip(sizes, x.shape[1:], strict=True)]
+    if not any(after):
+        return x
+    return functional.pad(x, [pair for n in reversed(after) for pair in (0, n)])
 
 
 def place(geometry: Geometry, data: DataPlan) -> Placement:
@@ -70,68 +136,40 @@ def place(geometry: Geometry, data: DataPlan) -> Placement:
     return Placement(geometry, order, flips, turned.resampled(shape))
 
 
-def _plain(x: Tensor | MetaTensor) -> Tensor:
-    return x.as_tensor() if isinstance(x, MetaTensor) else x
-
-
-def _resize(x: Tensor, shape: tuple[int, ...], *, smooth: bool) -> Tensor:
-    """(C, *S) -> (C, *shape), outer edges kept; `smooth` avoids aliasing where it shrinks."""
-    if tuple(x.shape[1:]) == shape:
-        return x
-    shrinks = any(new < old for new, old in zip(shape, x.shape[1:], strict=True))
-    mode = _LINEAR[len(shape)]
-    return _plain(Resize(shape, mode=mode, anti_aliasing=smooth and shrinks)(x))
-
-
-def _turn(x: Tensor, placement: Placement) -> Tensor:
-    x = x.permute(0, *(axis + 1 for axis in placement.order))
-    return _plain(Flip(placement.flips)(x)) if placement.flips else x
+Reader = Callable[[Box], NDArray[Any]]
 
 
 def prepare(scan: Scan, data: DataPlan) -> Prepared:
     """Orient, resample and normalise. The channels must already be the plan's."""
     placement = place(scan.geometry, data)
-    # Always a copy, as MONAI normalises in place; torch does not know all of numpy's types.
-    image = torch.from_numpy(np.array(scan.array, dtype=np.float32, order="C"))
-    image = _turn(image, placement)
-    image = _resize(image, placement.grid.shape, smooth=True)
-    return Prepared(_normalised(image.contiguous(), data), placement)
+    image = torch.empty(len(scan.array), *placement.grid.shape)
+
+    def read(box: Box) -> NDArray[Any]:
+        return scan.array[(slice(None), *box)]
+
+    # In parts: the whole scan as float32 can be several times what the grid needs.
+    turned = placement.turned.shape
+    ratio = prod(turned) / prod(placement.grid.shape)
+    plane = 4 * image[:, 0].numel() * max(1.0, ratio)
+    for box in chunks(tuple(slice(0, n) for n in placement.grid.shape), 0, round(plane)):
+        image[(slice(None), *box)] = on_grid(read, placement, box)
+    normalise(image, intensities(image.flatten(1), data))
+    return Prepared(image, placement)
 
 
-def _normalised(image: Tensor, data: DataPlan) -> Tensor:
-    kind = data.normalisation
-    if kind == "clip_zscore":
-        channels = [
-            NormalizeIntensity(subtrahend=mean, divisor=std)(channel[None].clamp(low, high))
-            for channel, (low, high), mean, std in zip(
-                image, data.clip, data.mean, data.std, strict=True
-            )
-        ]
-        return torch.cat([_plain(channel) for channel in channels])
-    if kind == "percentile":
-        # A constant channel has no range to scale; it says nothing and becomes zero.
-        flat = image.flatten(1)
-        empty = flat.amin(1) == flat.amax(1)
-        if bool(empty.all()):
-            return torch.zeros_like(image)
-        result = torch.zeros_like(image)
-        result[~empty] = _percentile_scaled(image[~empty])
-        return result
-    return _plain(NormalizeIntensity(nonzero=kind == "zscore_nonzero", channel_wise=True)(image))
+def on_grid(read: Reader, placement: Placement, box: Box) -> Tensor:
+    """(C, *box) float32 on the plan's grid, not normalised.
 
-
-def _percentile_scaled(image: Tensor) -> Tensor:
-    channels = []
-    for channel in image:
-        values = channel.numpy()
-        low, high = np.percentile(values, [_DARK, _BRIGHT])
-        if low == high:
-            # Nearly all of the channel is one value: the full range is what is left.
-            channels.append(ScaleIntensityRange(values.min(), values.max(), 0, 1)(channel[None]))
-        else:
-            scale = ScaleIntensityRangePercentiles(_DARK, _BRIGHT, 0, 1, clip=False)
-            channels.append(scale(channel[None]))
-    return torch.cat([_plain(channel) for channel in channels])
+    read : box of the scan -> (C, *box) voxels, of any real type
+    """
+    axes = placement.to_grid
+    inner = needed(axes, box)
+    # torch does not know all of numpy's types.
+    voxels = np.asarray(read(placement.on_scan(inner)), dtype=np.float32)
+    if not voxels.flags.writeable or min(voxels.strides, default=0) < 0:
+        voxels = voxels.copy()
+    turned = placement.turn(torch.from_numpy(voxels))
+    return resampled(turned, axes, box, [part.start for part in inner])
 
 
 def class_indices(array: np.ndarray, data: DataPlan) -> Tensor:
@@ -158,7 +196,7 @@ def prepare_truth(mask: Mask, data: DataPlan, placement: Placement) -> Tensor:
     nearest one of the scan is, so that a slice or a thin line by itself is not lost between
     ignored ones.
     """
-    indices = _turn(class_indices(mask.array, data)[None], placement)[0]
+    indices = placement.turn(class_indices(mask.array, data))
     if indices.shape == placement.grid.shape:
         return indices.contiguous()
     best = torch.full(placement.grid.shape, -1.0)
@@ -167,21 +205,12 @@ def prepare_truth(mask: Mask, data: DataPlan, placement: Placement) -> Tensor:
     for index in found:
         if index == IGNORED:
             continue
-        share = _resize((indices == index).float()[None], placement.grid.shape, smooth=False)[0]
+        share = resize((indices == index).float()[None], placement.grid.shape, smooth=False)[0]
         result = torch.where(share > best, index, result)
         best = torch.maximum(share, best)
     if IGNORED in found:
-        ignored = Resize(placement.grid.shape, mode="nearest-exact")(
-            (indices == IGNORED).float()[None]
+        ignored = functional.interpolate(
+            (indices == IGNORED).float()[None, None], placement.grid.shape, mode="nearest-exact"
         )
-        result[_plain(ignored)[0] > 0] = IGNORED
+        result[ignored[0, 0] > 0] = IGNORED
     return result
-
-
-def restore(outputs: Tensor, placement: Placement) -> Tensor:
-    """(K, *grid) -> (K, *scan): outputs back on the scan's own grid, before any argmax."""
-    turned = _resize(outputs, placement.turned.shape, smooth=False)
-    if placement.flips:
-        turned = _plain(Flip(placement.flips)(turned))
-    back = np.argsort(placement.order)
-    return turned.permute(0, *(int(axis) + 1 for axis in back))

@@ -8,6 +8,7 @@ from unetseg.config import Plan
 from unetseg.geometry import Geometry
 from unetseg.records import Mask
 from unetseg.registry import TASKS
+from unetseg.tasks.cleaning import Indices
 from unetseg.tasks.losses import Total, alone
 
 
@@ -16,12 +17,15 @@ class Task(Protocol):
 
     outputs : K, the maps that the network must produce
     metrics : names from metrics.METRICS
-    cleans : `decode` cleans the mask as the plan's section decode says, see tasks.cleaning
+    cleans : `mask` cleans as the plan's section decode says, see tasks.cleaning
+    takes_largest : `indices` is the number of the largest output: an output that cannot be the
+        largest need not be known
     """
 
     outputs: int
     metrics: tuple[str, ...]
     cleans: bool
+    takes_largest: bool
 
     def targets(self, labels: Tensor) -> Tensor:
         """(B, *S) class indices -> what the loss compares with."""
@@ -38,8 +42,16 @@ class Task(Protocol):
         """(K, *S) outputs -> (K, *S) in [0, 1]."""
         ...
 
+    def indices(self, outputs: Tensor) -> Tensor:
+        """(K, *S) outputs -> (*S) uint8 or int16 numbers of classes, each voxel by itself."""
+        ...
+
+    def mask(self, indices: Indices, geometry: Geometry) -> Mask:
+        """(*S) class numbers of a whole scan -> a mask in the original label values."""
+        ...
+
     def decode(self, outputs: Tensor, geometry: Geometry) -> Mask:
-        """(K, *S) outputs on the grid of `geometry` -> a mask in the original label values."""
+        """(K, *S) outputs of a whole scan on its own grid -> its mask."""
         ...
 
 

@@ -10,10 +10,9 @@ from scipy import ndimage
 
 from unetseg.config import Plan
 from unetseg.errors import DataError
-from unetseg.geometry import Geometry, Unit
+from unetseg.geometry import Box, Geometry, Unit
 
 Indices = NDArray[np.integer[Any]]
-Box = tuple[slice, ...]
 
 # A component of exactly the smallest size stays, however the spacing in the header was rounded.
 _ROUNDING = 1e-6

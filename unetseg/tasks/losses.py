@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from unetseg.config import IGNORED
+from unetseg.geometry import Geometry
+from unetseg.records import Mask
+from unetseg.tasks.cleaning import Indices
 
 # Keeps the Dice of a class that is absent from being 0 / 0.
 _SMOOTH = 1e-5
@@ -32,9 +35,26 @@ class FromIndices:
     def loss(self, outputs: list[Tensor], targets: Tensor, total: Total = alone) -> Tensor:
         return over_levels(partial(self.level_loss, total=total), outputs, targets)
 
+    def indices(self, outputs: Tensor) -> Tensor:
+        """See Task."""
+        raise NotImplementedError
+
+    def mask(self, indices: Indices, geometry: Geometry) -> Mask:
+        """See Task."""
+        raise NotImplementedError
+
+    def decode(self, outputs: Tensor, geometry: Geometry) -> Mask:
+        """See Task."""
+        return self.mask(self.indices(outputs).cpu().numpy(), geometry)
+
     def level_loss(self, output: Tensor, targets: Tensor, total: Total) -> Tensor:
         """A scalar from (B, K, *S) float32 outputs and (B, *S) class indices."""
         raise NotImplementedError
+
+
+def class_dtype(classes: int) -> torch.dtype:
+    """The smallest type that holds the numbers of so many classes."""
+    return torch.uint8 if classes <= 256 else torch.int16
 
 
 def over_levels(

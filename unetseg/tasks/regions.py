@@ -12,8 +12,8 @@ from unetseg.geometry import Geometry
 from unetseg.metrics import METRICS
 from unetseg.records import Label, Mask
 from unetseg.regions import crossings
-from unetseg.tasks.cleaning import cleanings
-from unetseg.tasks.losses import FromIndices, Total, dice_loss
+from unetseg.tasks.cleaning import Indices, cleanings
+from unetseg.tasks.losses import FromIndices, Total, class_dtype, dice_loss
 
 
 class Regions(FromIndices):
@@ -21,6 +21,7 @@ class Regions(FromIndices):
 
     metrics = METRICS
     cleans = False
+    takes_largest = False
 
     def __init__(self, plan: Plan) -> None:
         data = plan.data
@@ -32,9 +33,14 @@ class Regions(FromIndices):
             )
         self._training = plan.training
         self.outputs = len(data.regions)
-        self._values = data.class_values[1:]
-        self._dtype = smallest_integers(np.array(data.label_values)).dtype
-        self._crossings = crossings(data.regions, self._values)
+        self._values = smallest_integers(np.array(data.label_values))
+        self._dtype = class_dtype(len(data.label_values))
+        written = data.class_values[1:]
+        self._written = [data.label_values.index(value) for value in written]
+        self._crossings = [
+            (pattern, data.label_values.index(value))
+            for pattern, value in crossings(data.regions, written)
+        ]
         self.labels = tuple(map(Label, data.class_values, data.class_names))
         # (classes, K): whether the class index is in the region.
         self._table = torch.zeros(len(data.label_values), self.outputs)
@@ -61,12 +67,16 @@ class Regions(FromIndices):
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.sigmoid()
 
-    def decode(self, outputs: Tensor, geometry: Geometry) -> Mask:
-        inside = (self.probabilities(outputs) > 0.5).numpy()
-        array = np.zeros(inside.shape[1:], self._dtype)
-        for region, value in zip(inside, self._values, strict=True):
-            array[region] = value
-        for pattern, value in self._crossings:
+    def indices(self, outputs: Tensor) -> Tensor:
+        """Numbers of label values rather than of regions, which may overlap."""
+        inside = outputs > 0
+        found = torch.zeros(outputs.shape[1:], dtype=self._dtype, device=outputs.device)
+        for region, index in zip(inside, self._written, strict=True):
+            found[region] = index
+        for pattern, index in self._crossings:
             alike = [region == is_in for region, is_in in zip(inside, pattern, strict=True)]
-            array[np.logical_and.reduce(alike)] = value
-        return Mask(array, geometry, self.labels)
+            found[torch.stack(alike).all(0)] = index
+        return found
+
+    def mask(self, indices: Indices, geometry: Geometry) -> Mask:
+        return Mask(self._values[indices], geometry, self.labels)

@@ -1,18 +1,26 @@
 """A prepared scan through a network: the one path that training's validation and predict share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import chain, combinations, starmap
 
 import torch
 from torch import Tensor
 
 from unetseg.config import Plan
-from unetseg.devices import autocast
+from unetseg.devices import autocast, memory_errors
+from unetseg.geometry import Box
 from unetseg.nets.unet import UNet
-from unetseg.pipeline import Prepared, restore
+from unetseg.pipeline import GridImage, Placement
+from unetseg.pipeline.resampling import needed
+from unetseg.pipeline.restoring import planes_on_scan
+from unetseg.records import Listener, Mask, Note, ignore_event
 from unetseg.tasks import Task
-from unetseg.windows import sliding
+from unetseg.tasks.pieces import Decoder, Piece, together
+from unetseg.windows import Tiling, Walk, slabs
+
+_SMALLER = "out of memory: {batch} windows at a time from here on"
 
 
 @dataclass(frozen=True)
@@ -29,25 +37,88 @@ class Segmenter:
     precision: str
     others: tuple[UNet, ...] = ()
 
-    def outputs(self, prepared: Prepared) -> Tensor:
-        """(K, *scan) float32 outputs on the scan's own grid, on the CPU."""
-        plan = self.plan
-        coarsest = self.network.encoder.strides[-1]
+    def tiling(self, grid: Sequence[int]) -> Tiling:
+        """The windows of a scan whose grid has these sizes."""
         # Two voxels at the coarsest level, or instance normalisation has nothing to compare.
-        smallest = [2 * stride for stride in coarsest]
+        smallest = [2 * stride for stride in self.network.encoder.strides[-1]]
+        patch = list(map(max, self.plan.patch.size, smallest))
+        return Tiling.of(grid, patch, self.plan.decode.overlap, smallest)
+
+    def walk(self, grid: Sequence[int]) -> Walk:
+        """The way through the windows that keeps the fewest outputs waiting."""
+        tiling = self.tiling(grid)
+        lengths = [n / w for n, w in zip(tiling.size, tiling.window, strict=True)]
+        return Walk(lengths.index(max(lengths)), self.plan.patch.batch)
+
+    def reach(self, placement: Placement, box: Box) -> Box:
+        """The part of the grid that `pieces` reads for a box of the scan; zeros lie behind it."""
+        inner = needed(placement.to_turned, placement.on_turned(box))
+        return self.tiling(placement.grid.shape).reach(inner)
+
+    def pieces(
+        self,
+        image: GridImage,
+        walk: Walk | None = None,
+        *,
+        box: Box | None = None,
+        probabilities: bool = False,
+        listener: Listener = ignore_event,
+    ) -> Iterator[Piece]:
+        """The scan, or a box of it, piece by piece, each as soon as it is finished.
+
+        walk : how memory and time are used; the answer does not depend on it
+        box : on the scan's own grid
+        probabilities : of every class, for each piece
+
+        Raises DeviceError if the memory does not suffice for a single window.
+        """
+        placement = image.placement
+        grid = placement.grid.shape
+        tiling = self.tiling(grid)
+        walk = walk or self.walk(grid)
+        axes = placement.to_turned
+        whole = tuple(slice(0, n) for n in placement.scan.shape)
+        turned = placement.on_turned(box or whole)
+        finished = slabs(
+            self._pass(),
+            image.read,
+            tiling,
+            walk,
+            box=needed(axes, turned),
+            device=self.device,
+            smaller=lambda batch: listener(Note(_SMALLER.format(batch=batch), "warning")),
+        )
+        parts = planes_on_scan(finished, axes, turned, walk.axis)
+        decoder = Decoder(self.task, placement, walk.axis, probabilities)
+        pieces = chain.from_iterable(starmap(decoder, parts))
+        while True:
+            # Between two pieces the caller does what it wants: nothing is switched on there.
+            with self._computing():
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    def compute(self, windows: Tensor) -> Tensor:
+        """(B, C, *window) -> (B, K, *window) on the device, mirrored and by all members."""
+        with self._computing():
+            return self._pass()(windows.to(self.device))
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
         for network in (self.network, *self.others):
             network.eval()
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            result = sliding(
-                self._pass(),
-                prepared.image,
-                patch=[max(p, s) for p, s in zip(plan.patch.size, smallest, strict=True)],
-                overlap=plan.decode.overlap,
-                batch=plan.patch.batch,
-                device=self.device,
-                smallest=smallest,
-            )
-        return restore(result, prepared.placement)
+        with (
+            torch.inference_mode(),
+            autocast(self.device, self.precision),
+            memory_errors(self.device),
+        ):
+            yield
+
+    def mask(self, image: GridImage, listener: Listener = ignore_event) -> Mask:
+        """The mask of a whole scan, on the scan's own grid."""
+        grid = image.placement.scan
+        return self.task.mask(together(self.pieces(image, listener=listener), grid.shape), grid)
 
     def _pass(self) -> Callable[[Tensor], Tensor]:
         def once(x: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from unetseg.config import IGNORED, Plan
 from unetseg.formats.voxels import smallest_integers
 from unetseg.geometry import Geometry
 from unetseg.metrics import METRICS
+from unetseg.pipeline.restoring import largest_output
 from unetseg.records import Label, Mask
-from unetseg.tasks.cleaning import clean, cleanings, voxel_size
-from unetseg.tasks.losses import FromIndices, Total, dice_loss
+from unetseg.tasks.cleaning import Indices, clean, cleanings, voxel_size
+from unetseg.tasks.losses import FromIndices, Total, class_dtype, dice_loss
 
 
 class Semantic(FromIndices):
@@ -19,6 +20,7 @@ class Semantic(FromIndices):
 
     metrics = METRICS
     cleans = True
+    takes_largest = True
 
     def __init__(self, plan: Plan) -> None:
         data = plan.data
@@ -51,8 +53,10 @@ class Semantic(FromIndices):
     def probabilities(self, outputs: Tensor) -> Tensor:
         return outputs.softmax(0)
 
-    def decode(self, outputs: Tensor, geometry: Geometry) -> Mask:
-        indices = outputs.argmax(0).numpy()
+    def indices(self, outputs: Tensor) -> Tensor:
+        return largest_output(outputs).to(class_dtype(self.outputs))
+
+    def mask(self, indices: Indices, geometry: Geometry) -> Mask:
         if self._cleanings:
             sized = any(cleaning.min_size for cleaning in self._cleanings.values())
             voxel = voxel_size(geometry, self._unit) if sized else 1.0

@@ -82,8 +82,7 @@ def segmented(segmenter: Segmenter, case: Case) -> tuple[Scan, Mask]:
     """A case's scan and the mask that the segmenter makes of it."""
     data = segmenter.plan.data
     scan = with_channels(load_scan(case), data.channels)
-    outputs = segmenter.outputs(prepare(scan, data))
-    return scan, segmenter.task.decode(outputs, scan.geometry)
+    return scan, segmenter.mask(prepare(scan, data))
 
 
 def true_indices(case: Case, geometry: Geometry, data: DataPlan) -> Indices:

@@ -1,0 +1,84 @@
+"""Finished parts of a scan: decided on its own grid once the outputs behind them are there."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetseg.geometry import Box
+from unetseg.pipeline import Placement
+from unetseg.pipeline.resampling import Taps, chunks
+from unetseg.pipeline.restoring import interpolated, largest
+from unetseg.tasks import Task
+from unetseg.tasks.cleaning import Indices
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A finished part of a scan: pieces do not overlap, and together they are the whole of it.
+
+    box : where, on the scan's own grid
+    indices : (*box) numbers of classes, as of Task.indices
+    probabilities : (K, *box) float32, where they were asked for
+    """
+
+    box: Box
+    indices: Indices
+    probabilities: NDArray[np.float32] | None = None
+
+
+def together(pieces: Iterable[Piece], shape: Sequence[int]) -> Indices:
+    """(*shape) numbers of classes of a whole scan."""
+    indices: Indices | None = None
+    for piece in pieces:
+        if indices is None:
+            indices = np.empty(shape, piece.indices.dtype)
+        indices[piece.box] = piece.indices
+    if indices is None:
+        raise ValueError("a scan without voxels has no mask")
+    return indices
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """Outputs on the plan's grid -> pieces on the scan's.
+
+    axis : along which the outputs come
+    probabilities : whether pieces have them
+    """
+
+    task: Task
+    placement: Placement
+    axis: int
+    probabilities: bool
+
+    @cached_property
+    def axes(self) -> tuple[Taps, ...]:
+        """From the grid to the turned scan."""
+        return self.placement.to_turned
+
+    def __call__(self, box: Box, outputs: Tensor, where: Box) -> Iterator[Piece]:
+        """The pieces of a box of the turned scan.
+
+        outputs : (*where, K) on the grid, all that the box needs
+        """
+        if self.task.takes_largest and not self.probabilities:
+            yield self._piece(box, largest(outputs, where, self.axes, box), None)
+            return
+        others = [part.stop - part.start for a, part in enumerate(box) if a != self.axis]
+        for part in chunks(box, self.axis, 4 * outputs.shape[-1] * prod(others)):
+            fine = interpolated(outputs, where, self.axes, part)
+            maps = self.task.probabilities(fine) if self.probabilities else None
+            yield self._piece(part, self.task.indices(fine), maps)
+
+    def _piece(self, box: Box, indices: Tensor, maps: Tensor | None) -> Piece:
+        back = self.placement.turn_back
+        return Piece(
+            self.placement.on_scan(box),
+            back(indices).cpu().numpy(),
+            None if maps is None else back(maps).cpu().numpy(),
+        )
