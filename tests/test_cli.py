@@ -287,6 +287,81 @@ def test_one_failing_input_is_exit_code_1_and_the_others_are_done(
     assert "-o out" in command
 
 
+def test_a_prediction_tells_each_scan_as_json_as_soon_as_it_is_done(
+    trained: Path, tmp_path: Path
+) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    (scans / "bad.nii.gz").write_bytes(b"no gzip")
+    for number in range(3):
+        source = nib.load(trained / "data" / "images" / f"case_{number}.nii.gz")
+        nib.save(source, scans / f"c{number}.nii.gz")
+    words = ["predict", scans, "-o", "out", "--model", trained / "run", "--device", "cpu"]
+    done = run(tmp_path, *words, "--json", "--shard", "0/2", "--uncertainty", "--overlay")
+    assert done.returncode == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["path"], row["output"], row["status"]) for row in rows] == [
+        (f"{scans}/bad.nii.gz", None, "failed"),
+        (f"{scans}/c1.nii.gz", "out/c1_seg.nii.gz", "done"),
+    ]
+    assert "not a NIfTI file" in rows[0]["message"]
+    mask = np.asarray(nib.load(tmp_path / "out" / "c1_seg.nii.gz").dataobj)
+    assert rows[1]["classes"]["label 1"]["voxels"] == (mask == 1).sum()
+    assert rows[1]["unit"] == "mm^3"
+    assert rows[1]["seconds"] > 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    kinds = ["c1_overlay.png", "c1_seg.nii.gz", "c1_uncertainty.nii.gz"]
+    assert names == [*kinds, "manifest_0-of-2.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--shard", "2/2"], "--shard 2/2: no such share (expected a number from 0 to 1, got 2)"),
+        (["--shard", "auto"], "no scheduler says which share this is"),
+        (["--quality", "good"], "--quality: no such quality (expected fast, balanced, best"),
+        (["--map-type", "int8"], "--map-type: no such type of maps"),
+        (["--devices", "0"], "--devices: not devices"),
+        (["--device", "mps", "--devices", "2"], "--device: several devices of one kind"),
+    ],
+)
+def test_what_a_prediction_cannot_do_is_one_line(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    for name in ("SLURM_ARRAY_TASK_ID", "RANK", "JOB_COMPLETION_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    asked = ["predict", str(trained / "data" / "images"), "-o", str(tmp_path / "out")]
+    code, out, err = here([*asked, "--model", str(trained / "run"), *words], monkeypatch, capsys)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_tta_is_a_setting(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scan = trained / "data" / "images" / "case_0.nii.gz"
+    for words, overlap, mirror in (
+        (["--quality", "best", "--no-tta"], 0.5, False),
+        (["--quality", "fast", "--tta", "--set", "decode.overlap=0.3"], 0.3, True),
+    ):
+        out = tmp_path / words[1]
+        asked = ["predict", str(scan), "-o", str(out), "--model", str(trained / "run")]
+        code, _, err = here([*asked, "--device", "cpu", *words], monkeypatch, capsys)
+        assert code == 0, err
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert (manifest["overlap"], manifest["mirror"]) == (overlap, mirror)
+
+
 def test_check_writes_the_plan_and_changes_nothing(tmp_path: Path) -> None:
     data = write_cubes(tmp_path / "data", 3)
     shown = CliRunner().invoke(app, ["check", str(data), "--set", "training.epochs=7"])

@@ -5,12 +5,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
+from unetseg.formats import open_scan
 from unetseg.geometry import Geometry
 from unetseg.records import Case, Mask, Scan, Source
+from unetseg.viewer import overlay as viewer
 from unetseg.viewer.overlay import COLOURS, overlay, write_overlay
 
 # Larger than the smallest edge, so that a voxel is a pixel.
@@ -155,3 +158,31 @@ def test_a_body_is_drawn_the_same_however_its_axes_are_stored(
     straight, turned = picture((1, 1, 1), "straight"), picture(flip, "turned")
     np.testing.assert_array_equal(straight, turned)
     assert not np.array_equal(straight, straight[::-1])
+
+
+def test_a_large_scan_is_shown_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every third voxel, read box by box: what is drawn is what the whole files would show."""
+    rng = np.random.default_rng(0)
+    scan = rng.integers(0, 200, (300, 400)).astype(np.uint8)
+    mask = np.zeros((300, 400), np.uint8)
+    mask[60:210, 90:300] = 1
+    for name, array in (("scan", scan), ("mask", mask)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", array, tile=(16, 16), compression="deflate")
+    opened = open_scan(tmp_path / "scan.tif")
+    assert viewer.thinned(opened) is None
+    monkeypatch.setattr(viewer, "_LONGEST_EDGE", 150)
+    monkeypatch.setattr(viewer, "_AT_ONCE", 50)
+    few = viewer.thinned(opened)
+    assert few is not None
+    np.testing.assert_array_equal(few.array[0], scan[::2, ::3])
+    assert few.geometry.spacing == pytest.approx((2, 400 / 134))
+    write_overlay(Case("scan", (tmp_path / "scan.tif",)), tmp_path / "mask.tif", tmp_path / "o.png")
+    picture = np.asarray(Image.open(tmp_path / "o.png"))
+    outline = coloured(picture, COLOURS[0])
+    rows, columns = np.nonzero(outline)
+    scale = picture.shape[0] / 300
+    assert rows.min() == pytest.approx(60 * scale, abs=3 * scale)
+    assert columns.max() == pytest.approx(299 * scale, abs=4 * scale)
+    assert not outline[
+        rows.min() + 20 : rows.max() - 20, columns.min() + 20 : columns.max() - 20
+    ].any()

@@ -329,6 +329,10 @@ def test_several_scans_do_not_go_into_one_file(volumes: Path, scans: Path, tmp_p
     with pytest.raises(UsageError, match=r"one\.nii\.gz: several inputs cannot go into one file"):
         go(volumes, tmp_path / "one.nii.gz", scans)
     assert not (tmp_path / "one.nii.gz").exists()
+    (tmp_path / "one.ome.zarr").mkdir()
+    with pytest.raises(UsageError, match=r"one\.ome\.zarr: several inputs cannot go into one"):
+        go(volumes, tmp_path / "one.ome.zarr", scans)
+    assert not list((tmp_path / "one.ome.zarr").iterdir())
 
 
 def test_a_file_is_no_output_folder(volumes: Path, scans: Path, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_a_model_without_regions_has_none_to_write(learned: Path, data: Path) ->
 def test_what_predict_writes_beside_a_mask_is_no_mask(learned: Path, tmp_path: Path) -> None:
     image, labels = nested(52)
     scans = [write_volume(tmp_path / f"s_{c:04d}.nii.gz", image * (1 + c)) for c in (0, 1)]
-    go(learned, tmp_path / "out", *scans, probabilities=True, regions=True)
+    go(learned, tmp_path / "out", *scans, probabilities=True, uncertainty=True, regions=True)
     write_volume(tmp_path / "truth" / "s.nii.gz", labels)
     (tmp_path / "out" / "manifest.json").unlink()
     said: list[object] = []

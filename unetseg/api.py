@@ -77,19 +77,41 @@ def predict(
     output: Path | str,
     *,
     model: Path | str | None = None,
+    quality: str = "balanced",
+    settings: Mapping[str, Any] | None = None,
     folds: Sequence[int] | None = None,
+    probabilities: bool = False,
+    uncertainty: bool = False,
+    regions: bool = False,
+    map_type: str = "float32",
     device: str = "auto",
+    devices: Sequence[int] = (),
+    shard: str | None = None,
+    dask: str | None = None,
+    memory_bytes: int | None = None,
+    device_memory_bytes: int | None = None,
     overwrite: bool = False,
     listener: Listener = ignore_event,
 ) -> tuple[FileDone, ...]:
     """Write a mask for every scan into the folder `output`; one record per file.
 
+    quality : fast, balanced (as the plan says) or best
+    settings : plan values by dotted key that change the prediction, such as
+        {"decode.mirror": True}; they win over the quality
     folds : which networks of an ensemble; all of them if not given
+    probabilities, uncertainty, regions : what is written beside each mask
+    map_type : of probabilities and uncertainty, float32, float16 or uint8
+    devices : several at once: cards by number, or on the processor as many as there are numbers
+    shard : a part of the scans, such as "0/4", "auto" or "auto/4"
+    dask : address of a Dask scheduler whose workers do the work
+    memory_bytes, device_memory_bytes : the most that may be used; what is free if not given
+    listener : hears one event at a time, from any thread
 
     A file that fails is among the records with its message. Raises ModelError, UsageError or
     DeviceError if nothing can be done at all.
     """
     from unetseg import prediction
+    from unetseg.prediction.outlook import Limits
 
     several = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     request = prediction.Request(
@@ -98,7 +120,17 @@ def predict(
         output=Path(output),
         folds=folds,
         device=device,
+        devices=devices,
         overwrite=overwrite,
+        probabilities=probabilities,
+        uncertainty=uncertainty,
+        regions=regions,
+        map_type=map_type,
+        quality=quality,
+        shard=shard,
+        dask=dask,
+        settings=dict(settings or {}),
+        limits=Limits(memory_bytes, device_memory_bytes),
     )
     return prediction.predict(request, listener)
 

@@ -28,6 +28,23 @@ def minutes(text: str) -> float:
     return total
 
 
+def memory_size(text: str, *, where: str) -> int:
+    """2GB, 1.5 GiB, 800MB as bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt])(i?)b?", text.strip(), re.IGNORECASE)
+    size = 0
+    if found:
+        number, letter, binary = found.groups()
+        size = round(float(number) * (1024 if binary else 1000) ** (" kmgt".index(letter.lower())))
+    if size <= 0:
+        raise UsageError(
+            "not an amount of memory",
+            where=where,
+            expected="such as 2GB, 1.5GiB or 800MB",
+            got=text,
+        )
+    return size
+
+
 def whole_numbers(text: str, *, where: str) -> tuple[int, ...]:
     """20,56 as (20, 56)."""
     parts = [part.strip() for part in text.split(",") if part.strip()]

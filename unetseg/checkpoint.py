@@ -182,6 +182,12 @@ def _chosen(members: dict[int, str], folds: Sequence[int] | None, folder: Path) 
     return {fold: members[fold] for fold in folds}
 
 
+def folds_of(path: Path) -> tuple[int, ...]:
+    """The folds of an ensemble; empty for a single network. Raises ModelError as `load` does."""
+    folder = _model_folder(path)
+    return tuple(_members(_description(folder), folder))
+
+
 def refuse_ensemble(path: Path) -> None:
     """Raise ModelError if a run or model folder holds several networks where one is needed."""
     folder = _model_folder(path)

@@ -133,6 +133,8 @@ class Display:
     def _file(self, event: FileDone) -> None:
         if event.status == "done":
             self.line(f"{event.path} -> {event.output}  {event.seconds:.2f} s")
+        elif event.status == "part":
+            self.line(f"{event.path}: {event.message}  {event.seconds:.2f} s", "cyan")
         elif event.status == "skipped":
             self.line(f"{event.path}: skipped, {event.output} is {event.message}", "cyan")
         else:

@@ -1,5 +1,6 @@
 """A scan's middle slices with the mask's outline, as a PNG."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,59 @@ from skimage.segmentation import find_boundaries
 from unetseg.colours import COLOURS
 from unetseg.dataset.loading import load_scan
 from unetseg.files import replacing
-from unetseg.formats import read_mask
-from unetseg.records import Case, Mask, Scan
+from unetseg.formats import open_scan, read_mask, read_scan
+from unetseg.records import Case, Mask, Opened, Scan
 
 # Small slices are enlarged so that a person sees them, and the outline stays one pixel wide.
 _SMALLEST_EDGE = 384
 _GAP = 6
+# Longer axes are thinned; of files that are read box by box, boxes of at least this edge.
+_LONGEST_EDGE, _LONGEST_CUBE = 4096, 768
+_AT_ONCE = 256
 
 
 def write_overlay(case: Case, mask_path: Path, path: Path) -> None:
-    """Write the PNG: one picture of a 2-D scan, three orthogonal slices of a 3-D one."""
-    picture = overlay(load_scan(case), read_mask(mask_path, is_drawn=False))
+    """Write the PNG: one picture of a 2-D scan, three orthogonal slices of a 3-D one.
+
+    Of long axes only every second voxel is taken, or every third and so on, so that neither the
+    scan nor the mask is ever whole in memory.
+    """
+    scan = thinned(open_scan(case.images[0])) if len(case.images) == 1 else None
+    if scan is None:
+        picture = overlay(load_scan(case), read_mask(mask_path, is_drawn=False))
+    else:
+        mask = thinned(open_scan(mask_path)) or read_scan(mask_path)
+        picture = overlay(scan, Mask(mask.array[0], scan.geometry))
     with replacing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def thinned(opened: Opened) -> Scan | None:
+    """A scan that is too large to be shown, with fewer voxels; None if it is not."""
+    shape = opened.geometry.shape
+    most = _LONGEST_EDGE if sum(n > 1 for n in shape) < 3 else _LONGEST_CUBE
+    steps = [-(-n // most) for n in shape]
+    if max(steps) == 1 or opened.block == shape:
+        return None
+    sizes = [-(-n // step) for n, step in zip(shape, steps, strict=True)]
+    array = np.empty((len(opened.channels), *sizes), opened.dtype)
+    # Whole blocks of the file, and whole steps.
+    edges = [
+        -(-max(edge, _AT_ONCE) // step) * step
+        for edge, step in zip(opened.block, steps, strict=True)
+    ]
+    for corner in product(*(range(0, n, edge) for n, edge in zip(shape, edges, strict=True))):
+        box = tuple(
+            slice(a, min(a + edge, n)) for a, edge, n in zip(corner, edges, shape, strict=True)
+        )
+        target = [
+            slice(part.start // step, -(-part.stop // step))
+            for part, step in zip(box, steps, strict=True)
+        ]
+        every = [slice(None, None, step) for step in steps]
+        array[(slice(None), *target)] = opened.read(box)[(slice(None), *every)]
+    geometry = opened.geometry.resampled(sizes)
+    return Scan(array, geometry, opened.channels, opened.source, opened.is_picture)
 
 
 def overlay(scan: Scan, mask: Mask) -> NDArray[np.uint8]:

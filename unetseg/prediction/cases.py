@@ -1,0 +1,164 @@
+"""One case on its way from scan to mask file: read, compute, write.
+
+`read` decides how a case is done. What it returns is computed when the device is free, and that is
+written while the device works on the next: another way through (a scan that is too large to be
+read as a whole) is another class with these two steps.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetseg.config import DataPlan
+from unetseg.dataset.loading import load_scan
+from unetseg.errors import UnetsegError
+from unetseg.formats import open_scan, write_mask
+from unetseg.pipeline import Prepared
+from unetseg.prediction.blocks import in_blocks
+from unetseg.prediction.counting import class_counts, done_record
+from unetseg.prediction.hands import Hand
+from unetseg.prediction.maps import Maps
+from unetseg.prediction.outlook import Header, Limits
+from unetseg.prediction.places import Job
+from unetseg.prediction.predictor import Predictor
+from unetseg.prediction.request import Request
+from unetseg.prediction.room import walk_bytes
+from unetseg.records import Case, FileDone, Listener, Mask, Scan
+
+Indices = NDArray[np.integer[Any]]
+
+
+class Computed(Protocol):
+    """A case that the device is done with."""
+
+    def write(self) -> FileDone:
+        """Decode it and let its files appear, the mask last: without it nothing counts as done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a case has while it is the device's turn.
+
+    writer : writes what is finished before all of it is
+    check : raises if the work is to end; to be called between pieces
+    listener : hears what a person should know
+    """
+
+    predictor: Predictor
+    writer: Hand
+    check: Callable[[], None]
+    listener: Listener
+
+
+class Ready(Protocol):
+    """A case that waits for the device."""
+
+    def compute(self, turn: Turn) -> Computed:
+        """Do what the device does; may be called again after a DeviceError."""
+        ...
+
+
+def read(job: Job, predictor: Predictor, request: Request) -> Ready:
+    """Read and prepare the scan of a case, or open it if it is to be done in blocks.
+
+    Raises DataError or ModelError, with its name.
+    """
+    try:
+        blocks = in_blocks(job, predictor, request)
+        if blocks is not None:
+            if request.limits != Limits():
+                most = walk_bytes(request.limits.host)
+                predictor.foresee_blocks(blocks.opened.geometry, most)
+            return blocks
+        if request.limits != Limits():
+            # Before a voxel is read.
+            predictor.foresee(header_of(job.case), with_maps=bool(request.kinds))
+        scan = load_scan(job.case)
+        prepared = predictor.prepare(scan)
+    except UnetsegError as error:
+        error.where = error.where or str(job.image)
+        raise
+    # What is written lies on the scan, but its voxels are no longer needed.
+    like = replace(scan, array=np.broadcast_to(scan.array.dtype.type(0), scan.array.shape))
+    return WholeScan(job, like, prepared, request.map_type)
+
+
+def header_of(case: Case) -> Header:
+    """What the files of a case say without their voxels. Raises DataError."""
+    opened = open_scan(case.images[0])
+    channels = len(opened.channels) if len(case.images) == 1 else len(case.images)
+    return Header(opened.geometry, channels, opened.dtype.itemsize)
+
+
+@dataclass(frozen=True, eq=False)
+class WholeScan:
+    """A case that was read as a whole.
+
+    like : the scan without its voxels
+    """
+
+    job: Job
+    like: Scan
+    prepared: Prepared
+    map_type: str
+
+    def compute(self, turn: Turn) -> Computed:
+        predictor = turn.predictor
+        data, grid = predictor.plan.data, self.prepared.placement.scan
+        indices: Indices | None = None
+        maps = Maps(self.job, self.like, data, self.map_type, turn.writer)
+        try:
+            found = predictor.pieces(
+                self.prepared, probabilities=bool(maps), listener=turn.listener
+            )
+            with closing(found) as pieces:
+                for piece in pieces:
+                    turn.check()
+                    if indices is None:
+                        indices = np.empty(grid.shape, piece.indices.dtype)
+                    indices[piece.box] = piece.indices
+                    maps.add(piece)
+        except BaseException:
+            maps.discard()
+            raise
+        if indices is None:
+            raise ValueError("a scan without voxels has no mask")
+        finished = indices
+        return WholeMask(
+            self.job, self.like, data, maps, lambda: predictor.task.mask(finished, grid)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class WholeMask:
+    """The class numbers of a whole case, and what is made of them.
+
+    decode : gives the mask
+    """
+
+    job: Job
+    like: Scan
+    data: DataPlan
+    maps: Maps
+    decode: Callable[[], Mask]
+
+    def write(self) -> FileDone:
+        geometry, images = self.like.geometry, self.job.case.images
+        try:
+            self.maps.settle()
+            self.maps.finish()
+            if self.job.keeps_mask:
+                # What it holds by now is not ours to say.
+                return done_record(images, self.job.mask, geometry, ())
+            mask = self.decode()
+            write_mask(mask, self.job.mask, self.like)
+        except BaseException:
+            self.maps.discard()
+            raise
+        counts = class_counts(mask.array, self.data)
+        return done_record(images, self.job.mask, geometry, counts)
