@@ -62,6 +62,17 @@ def write_truth(case: Case, data: DataPlan, folder: Path) -> None:
         Image.fromarray(indices).save(folder / f"{case.name}.png")
 
 
+def set_places(folder: Path) -> None:
+    """Tell nnU-Net where its folders are, before it is imported."""
+    names = ("raw", "preprocessed", "results")
+    os.environ |= {f"nnUNet_{name}": str(folder / "peer" / name) for name in names}
+    os.environ |= {"nnUNet_n_proc_DA": str(os.cpu_count() or 1)}
+
+
+def configuration_for(data: DataPlan) -> str:
+    return "3d_fullres" if data.dimensions == 3 else "2d"
+
+
 def convert(folder: Path) -> DataPlan:
     """Write peer/raw with nnU-Net's layout; what unetseg's plan says of the data."""
     plan, found = plan_for(Request(folder / "train.csv", folder / "none", device="cpu"))
@@ -130,6 +141,12 @@ def train(folder: Path, configuration: str, given: argparse.Namespace) -> dict[s
     }
 
 
+def model_folder(folder: Path, configuration: str) -> Path:
+    """Where the trainer leaves the model."""
+    models = folder / "peer" / "results" / DATASET
+    return models / f"nnUNetTrainer__nnUNetPlans__{configuration}"
+
+
 def predict(folder: Path, configuration: str, device: str) -> float:
     """Masks of imagesTs by the final checkpoint, as by default; the seconds."""
     import torch
@@ -137,8 +154,7 @@ def predict(folder: Path, configuration: str, device: str) -> float:
 
     begun = time.time()
     predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
-    models = folder / "peer" / "results" / DATASET
-    model = models / f"nnUNetTrainer__nnUNetPlans__{configuration}"
+    model = model_folder(folder, configuration)
     predictor.initialize_from_trained_model_folder(str(model), (0,))
     images = folder / "peer" / "raw" / DATASET / "imagesTs"
     (folder / "peer" / "masks").mkdir()
@@ -161,13 +177,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     folder = given.folder.resolve()
-    names = ("raw", "preprocessed", "results")
-    os.environ |= {f"nnUNet_{name}": str(folder / "peer" / name) for name in names}
-    os.environ |= {"nnUNet_n_proc_DA": str(os.cpu_count() or 1)}
+    set_places(folder)
     # Its words are many, and stdout is for the result.
     with redirect_stdout(sys.stderr):
         data = convert(folder)
-        configuration = "3d_fullres" if data.dimensions == 3 else "2d"
+        configuration = configuration_for(data)
         result = train(folder, configuration, given)
         result["predict_seconds"] = round(predict(folder, configuration, given.device), 1)
     print(json.dumps(result | {"merge_labels": data.merge_labels}))

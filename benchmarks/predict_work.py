@@ -1,0 +1,280 @@
+"""What predict.py measures of unetseg: each function runs in a process of its own, see apart.py."""
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from apart import Row, Stages
+from predict_cases import bodies, smooth_scan
+from predict_networks import Bodies, FromFile, numbered
+from torch import Tensor, nn
+
+from unetseg import checkpoint
+from unetseg.config import Plan
+from unetseg.devices import find_device, measure, usable_precision
+from unetseg.geometry import Geometry
+from unetseg.pipeline import Prepared, place, prepare
+from unetseg.records import Case, Scan, Source
+from unetseg.tasks import make_task
+from unetseg.tasks.segmenting import Segmenter
+
+# Side of the matrices whose product says what the device can do, and how often it is tried.
+MATRIX, TRIES = 4096, 5
+SOURCE = Source(Path("none"), "none")
+
+
+class Watch:
+    """Counts the windows that go through a network, and the seconds in it."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self.windows, self.seconds, self.batch = 0, 0.0, 0
+        self._device, self._begun = device, 0.0
+        network.register_forward_pre_hook(self._begin)
+        network.register_forward_hook(self._end)
+
+    def _wait(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    def _begin(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        del module
+        self.windows += len(inputs[0])
+        self.batch = max(self.batch, len(inputs[0]))
+        self._begun = self._wait()
+
+    def _end(self, module: nn.Module, inputs: object, outputs: object) -> None:
+        del module, inputs, outputs
+        self.seconds += self._wait() - self._begun
+
+    @property
+    def facts(self) -> Row:
+        seconds = round(self.seconds, 3)
+        return {"windows": self.windows, "batch": self.batch, "network_seconds": seconds}
+
+
+def segmenter(model: str, device: str, precision: str | None = None) -> Segmenter:
+    """The network of a model folder as a prediction uses it.
+
+    precision : None for the plan's, where the device has it
+    """
+    trained, where = checkpoint.load(Path(model)), find_device(device)
+    plan, machine = trained.plan, measure(where)
+    wanted = usable_precision(precision or plan.training.precision, machine)
+    return Segmenter(trained.network.placed(where), plan, make_task(plan), where, wanted)
+
+
+def on_grid(path: str, plan: Plan) -> Prepared:
+    """The (C, *S) float32 array of a file as a scan that lies on the plan's grid already."""
+    image = torch.from_numpy(np.load(path))
+    geometry = Geometry(tuple(image.shape[1:]), np.diag([*_edges(plan), 1.0]), plan.data.unit)
+    return Prepared(image, place(geometry, plan.data))
+
+
+def _edges(plan: Plan) -> tuple[float, ...]:
+    return plan.data.spacing or (1.0,) * plan.data.dimensions
+
+
+def device_facts(device: torch.device) -> Row:
+    if device.type != "cuda":
+        return {"threads": torch.get_num_threads()}
+    return {"device_peak_bytes": torch.cuda.max_memory_allocated(device)}
+
+
+def windows(
+    stages: Stages, model: str, image: str, device: str, precision: str | None, labels: str
+) -> Row:
+    """From the tensor on the plan's grid to the class numbers."""
+    engine = segmenter(model, device, precision)
+    prepared = on_grid(image, engine.plan)
+    watch = Watch(engine.network, engine.device)
+    with stages.of("windows"):
+        mask = engine.mask(prepared)
+    np.save(labels, mask.array)
+    return watch.facts | device_facts(engine.device) | {"precision": engine.precision}
+
+
+def folder(stages: Stages, model: str, images: str, output: str, device: str, quality: str) -> Row:
+    """`unetseg predict FOLDER` with its defaults, without starting Python."""
+    from unetseg.prediction import Request, predict
+
+    request = Request(
+        [images], Path(model), Path(output), device=device, overwrite=True, quality=quality
+    )
+    with stages.of("predict"):
+        done = predict(request)
+    if failed := [record.message for record in done if record.status != "done"]:
+        raise SystemExit(failed[0])
+    return {"files": len(done)}
+
+
+def command(stages: Stages, words: Sequence[str]) -> Row:
+    """A call of the command line, imports included."""
+    sys.argv = ["unetseg", *words]
+    with stages.of("command"):
+        from unetseg.cli import main
+
+        try:
+            main()
+        except SystemExit as ended:
+            if ended.code:
+                raise
+    return {}
+
+
+# --- from outputs to labels ----------------------------------------------------------------------
+
+
+def export(stages: Stages, model: str, outputs: str, scan: Sequence[int], labels: str) -> Row:
+    """From outputs in a file, which come as windows do, to labels on the scan's grid.
+
+    model : whose plan has the grid, the patch, and as many classes as the file has outputs
+    scan : its voxels; its edges are so that the grid is a whole number of voxels
+    """
+    engine = segmenter(model, "cpu", "float32")
+    grid = tuple(np.load(Path(outputs).with_suffix(".npy")).tolist())
+    plan = replace(engine.plan, decode=replace(engine.plan.decode, overlap=0.0))
+    edges = [e * g / n for e, g, n in zip(_edges(plan), grid, scan, strict=True)]
+    placement = place(Geometry(tuple(scan), np.diag([*edges, 1.0]), "mm"), plan.data)
+    if placement.grid.shape != grid:
+        raise SystemExit(f"the grid is {placement.grid.shape}, the outputs' {grid}")
+    places = torch.empty(len(grid), *grid)
+    for axis, size in enumerate(grid):
+        along = [-1 if a == axis else 1 for a in range(len(grid))]
+        places[axis] = torch.arange(size).reshape(along)
+    network: Any = FromFile(outputs, engine.task.outputs, grid)
+    engine = replace(engine, network=network, plan=plan)
+    prepared = Prepared(places, placement)
+    watch = Watch(network, engine.device)
+    with stages.of("export"):
+        mask = engine.mask(prepared)
+    np.save(labels, mask.array)
+    own = stages.taken["export"]["seconds"] - watch.seconds
+    return watch.facts | {"own_seconds": round(own, 3)} | device_facts(engine.device)
+
+
+# --- a whole scan in stages ----------------------------------------------------------------------
+
+
+def scan_stages(
+    stages: Stages, model: str, scan: str, output: str, device: str, network: str
+) -> Row:
+    """A scan from file to file, stage by stage, one after the other.
+
+    network : bodies, see predict_networks; or both: the model's own too, whose outputs are let go,
+        so that the work is that of a network and the outputs are those of a trained one
+    """
+    from unetseg.dataset.loading import load_scan
+    from unetseg.formats import write_mask
+
+    engine = segmenter(model, device)
+    own, outputs = engine.network, engine.task.outputs
+    with stages.of("read"):
+        loaded = load_scan(Case("scan", (Path(scan),)))
+    with stages.of("prepare"):
+        prepared = prepare(loaded, engine.plan.data)
+    grid = prepared.placement.grid.shape
+    labels = torch.from_numpy(bodies(np.random.default_rng(0), outputs, grid))
+    patch = engine.plan.patch.size
+    stand_in: Any = Bodies(own, labels, outputs, patch, computes=network == "both")
+    engine = replace(engine, network=stand_in.to(engine.device))
+    watch = Watch(stand_in, engine.device)
+    inner = Watch(own, engine.device) if network == "both" else watch
+    prepared = replace(prepared, image=numbered(grid))
+    with stages.of("segment"):
+        mask = engine.mask(prepared)
+    with stages.of("write"):
+        write_mask(mask, Path(output), loaded)
+    taken = {name: stage["seconds"] for name, stage in stages.taken.items()}
+    decode = taken["segment"] - watch.seconds
+    return {
+        **inner.facts,
+        **device_facts(engine.device),
+        "voxels": loaded.array.size,
+        "scan_bytes": loaded.array.nbytes,
+        "mask_bytes": mask.array.nbytes,
+        "grid": list(grid),
+        "outputs": outputs,
+        "classes_found": len(np.unique(mask.array)),
+        **{f"{name}_seconds": seconds for name, seconds in taken.items()},
+        "stand_in_seconds": round(watch.seconds - inner.seconds, 3),
+        "decode_seconds": round(decode, 3),
+        "decode_share": round(decode / inner.seconds, 4),
+    }
+
+
+# --- the floor -----------------------------------------------------------------------------------
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Operations per second of a product of float32 matrices, on all threads."""
+    one = torch.randn(MATRIX, MATRIX, device=device)
+    taken = []
+    for _ in range(TRIES):
+        begun = time.perf_counter()
+        one @ one
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - begun)
+    return 2 * MATRIX**3 / statistics.median(taken[1:])
+
+
+def floor(stages: Stages, model: str, size: Sequence[int], count: int, device: str) -> Row:
+    """Scans in memory to masks in memory, against the work that cannot be left out.
+
+    size, count : of the scans, on the plan's grid already
+
+    The floor is the network's operations on every voxel once, at the rate of a matrix product.
+    The time over it is a product of three: windows that overlap, a network that is slower than a
+    product of matrices, and all that is not the network.
+    """
+    from unetseg.nets.cost import cost
+
+    engine = segmenter(model, device)
+    data, network = engine.plan.data, engine.network
+    array = smooth_scan(size, engine.task.outputs)[None]
+    geometry = Geometry(tuple(size), np.diag([*_edges(engine.plan), 1.0]), data.unit)
+    scans = [Scan(np.roll(array, n, 1), geometry, data.channels, SOURCE) for n in range(count)]
+    window = list(map(min, engine.plan.patch.size, size))
+    each = cost(network.eval(), 1, window).flops
+    before = matrix_rate(engine.device)
+    with stages.of("warm-up"):
+        engine.mask(prepare(scans[0], data))
+    watch = Watch(network, engine.device)
+    prepared_seconds = 0.0
+    with stages.of("whole"):
+        for scan in scans:
+            begun = time.perf_counter()
+            prepared = prepare(scan, data)
+            prepared_seconds += time.perf_counter() - begun
+            engine.mask(prepared)
+    rate = statistics.mean([before, matrix_rate(engine.device)])
+    warm_up = stages.taken.pop("warm-up")["seconds"]
+    seconds = stages.taken["whole"]["seconds"]
+    once = each / prod(window) * prod(size) * count
+    computed = each * watch.windows
+    return {
+        **watch.facts,
+        **device_facts(engine.device),
+        "size": list(size),
+        "count": count,
+        "window": window,
+        "gigaflops_per_second": round(rate / 1e9, 2),
+        "gigaflops_once": round(once / 1e9, 3),
+        "floor_seconds": round(once / rate, 4),
+        "warm_up_seconds": warm_up,
+        "prepare_seconds": round(prepared_seconds, 4),
+        "over_floor": round(seconds / (once / rate), 3),
+        "over_windows": round(seconds / (computed / rate), 3),
+        "by_overlap": round(computed / once, 3),
+        "by_network": round(watch.seconds / (computed / rate), 3),
+        "by_the_rest": round(seconds / watch.seconds, 3),
+        "megavoxels_per_second": round(prod(size) * count / seconds / 1e6, 3),
+    }
