@@ -433,7 +433,7 @@ def test_a_budget_is_for_everything(data: Path, tmp_path: Path) -> None:
 def outputs(model: Path, scan: Path, **more: Any) -> torch.Tensor:
     predictor = Predictor(model, device="cpu", **more)
     prepared = predictor.prepare(load_scan(Case("scan", (scan,))))
-    return scan_outputs(predictor._segmenter, prepared)
+    return scan_outputs(predictor.segmenter, prepared)
 
 
 @pytest.fixture(scope="module")

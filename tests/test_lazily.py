@@ -49,6 +49,19 @@ def test_a_part_is_that_part_of_the_whole(plan, spacing, kind):  # noqa: F811
     assert (whole.read(elsewhere) - loaded.read(box)).abs().max() > 0.5
 
 
+def test_a_part_leaves_what_was_read_as_it_is(plan):  # noqa: F811
+    """A file that is in memory may give what it holds, float32 on the plan's own grid too."""
+    data = replace(plan.data, spacing=None, orientation="as_read")
+    scan = scan_of((9, 8, 7), np.eye(4))
+    before = scan.array.copy()
+    unread = Unread(opened_of(scan, (9, 8, 7)), data)
+    box = tuple(slice(0, n) for n in (9, 8, 7))
+    first = unread.load(box).read(box)
+    assert np.array_equal(scan.array, before)
+    assert torch.equal(unread.load(box).read(box), first)
+    assert not np.array_equal(first.numpy(), before)
+
+
 def test_pieces_of_a_part_are_those_of_the_whole(plan):  # noqa: F811
     data = replace(plan.data, spacing=(0.8, 1.3, 1.0), orientation="canonical")
     segmenter = segmenter_of(replace(plan, data=data))

@@ -51,7 +51,7 @@ COST = WindowCost((16, 16, 16), 5_000_000, 0.02)
 
 
 def foresight(predictor, limits=None, **more):
-    return Foresight(predictor._segmenter, COST, limits or Limits(), 300_000_000, **more)
+    return Foresight(predictor.segmenter, COST, limits or Limits(), 300_000_000, **more)
 
 
 def header(*shape, itemsize=2):
@@ -69,7 +69,7 @@ def test_the_ring_is_a_window_deep_and_as_wide_as_the_box():
 
 def test_without_a_limit_nothing_is_given_up(predictor):
     found = foresight(predictor)(header(300, 300, 300))
-    assert found.walk == predictor._segmenter.walk(found.grid)
+    assert found.walk == predictor.segmenter.walk(found.grid)
     assert found.parts == ((slice(0, 300),) * 3,)
     assert found.windows == found.tiling.count
     assert found.seconds == pytest.approx(found.windows * COST.of(found.tiling.window).seconds)

@@ -281,7 +281,7 @@ def test_an_axis_that_training_did_not_mirror_is_not_mirrored(tmp_path: Path) ->
         def look(module: Any, given: Any) -> None:
             windows.extend(window[0].float().numpy().copy() for window in given[0])
 
-        predictor._segmenter.network.register_forward_pre_hook(look)
+        predictor.segmenter.network.register_forward_pre_hook(look)
         predictor(scan)
         return windows
 

@@ -85,10 +85,7 @@ class Placement:
 
 
 class GridImage(Protocol):
-    """A scan as the network takes it, on the placement's grid, read box by box.
-
-    channels : C
-    """
+    """A scan as the network takes it, on the placement's grid, read box by box."""
 
     @property
     def placement(self) -> Placement: ...

@@ -91,6 +91,8 @@ class Unread:
         """Read a box of the placement's grid. Raises DataError if the file is damaged."""
         shape = self.placement.grid.shape
         there = tuple(slice(p.start, min(p.stop, n)) for p, n in zip(box, shape, strict=True))
-        image = on_grid(self._opened.read, self.placement, there).contiguous()
+        # A copy: what is read may be part of what the file keeps in memory.
+        image = on_grid(self._opened.read, self.placement, there)
+        image = image.clone(memory_format=torch.contiguous_format)
         normalise(image, self._intensities)
         return Part(image, tuple(part.start for part in box), self.placement)

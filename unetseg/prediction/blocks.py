@@ -33,7 +33,7 @@ from unetseg.prediction.units import Bands, Number, Units, cut, portion
 from unetseg.records import Listener, Note, Opened, Scan
 from unetseg.tasks import make_task
 from unetseg.tasks.cleaning import cleanings, with_cleanings
-from unetseg.tasks.pieces import Piece
+from unetseg.tasks.pieces import Piece, together
 
 if TYPE_CHECKING:
     from unetseg.prediction.cases import Computed, Turn
@@ -226,22 +226,10 @@ class BlockScan:
         like = Scan(zeros, geometry, opened.channels, opened.source, opened.is_picture)
         units = self._units(predictor, None)
         maps = self._maps(turn, "")
-        indices: Indices | None = None
-        try:
-            for _, piece in self._pieces(turn, units, set(units.all), maps=bool(maps)):
-                if indices is None:
-                    indices = np.empty(geometry.shape, piece.indices.dtype)
-                indices[piece.box] = piece.indices
-                maps.add(piece)
-        except BaseException:
-            maps.discard()
-            raise
-        if indices is None:
-            raise ValueError("a scan without voxels has no mask")
-        finished, data = indices, predictor.plan.data
-        return WholeMask(
-            self.job, like, data, maps, lambda: predictor.task.mask(finished, geometry)
-        )
+        found = self._pieces(turn, units, set(units.all), maps=bool(maps))
+        numbers = together(turn.watched((piece for _, piece in found), maps), geometry.shape)
+        data = predictor.plan.data
+        return WholeMask(self.job, like, data, maps, lambda: predictor.task.mask(numbers, geometry))
 
 
 class _Progress:

@@ -5,31 +5,29 @@ written while the device works on the next: another way through (a scan that is 
 read as a whole) is another class with these two steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unetseg.config import DataPlan
 from unetseg.dataset.loading import load_scan
 from unetseg.errors import UnetsegError
 from unetseg.formats import open_scan, write_mask
 from unetseg.pipeline import Prepared
-from unetseg.prediction.blocks import in_blocks
+from unetseg.prediction.blocks import BlockScan, in_blocks
 from unetseg.prediction.counting import class_counts, done_record
 from unetseg.prediction.hands import Hand
 from unetseg.prediction.maps import Maps
-from unetseg.prediction.outlook import Header, Limits
+from unetseg.prediction.outlook import Header, Limits, Outlook
 from unetseg.prediction.places import Job
 from unetseg.prediction.predictor import Predictor
 from unetseg.prediction.request import Request
 from unetseg.prediction.room import walk_bytes
-from unetseg.records import Case, FileDone, Listener, Mask, Scan
-
-Indices = NDArray[np.integer[Any]]
+from unetseg.records import FileDone, Listener, Mask, Scan
+from unetseg.tasks.pieces import Piece, together
 
 
 class Computed(Protocol):
@@ -54,6 +52,17 @@ class Turn:
     check: Callable[[], None]
     listener: Listener
 
+    def watched(self, pieces: Iterable[Piece], maps: Maps) -> Iterator[Piece]:
+        """The pieces, each when it was given to the maps, which are dropped if it breaks off."""
+        try:
+            for piece in pieces:
+                self.check()
+                maps.add(piece)
+                yield piece
+        except BaseException:
+            maps.discard()
+            raise
+
 
 class Ready(Protocol):
     """A case that waits for the device."""
@@ -70,14 +79,11 @@ def read(job: Job, predictor: Predictor, request: Request) -> Ready:
     """
     try:
         blocks = in_blocks(job, predictor, request)
-        if blocks is not None:
-            if request.limits != Limits():
-                most = walk_bytes(request.limits.host)
-                predictor.foresee_blocks(blocks.opened.geometry, most)
-            return blocks
         if request.limits != Limits():
-            # Before a voxel is read.
-            predictor.foresee(header_of(job.case), with_maps=bool(request.kinds))
+            # Refused before a voxel is read.
+            outlook_of(blocks, job, predictor, request)
+        if blocks is not None:
+            return blocks
         scan = load_scan(job.case)
         prepared = predictor.prepare(scan)
     except UnetsegError as error:
@@ -88,11 +94,24 @@ def read(job: Job, predictor: Predictor, request: Request) -> Ready:
     return WholeScan(job, like, prepared, request.map_type)
 
 
-def header_of(case: Case) -> Header:
-    """What the files of a case say without their voxels. Raises DataError."""
-    opened = open_scan(case.images[0])
-    channels = len(opened.channels) if len(case.images) == 1 else len(case.images)
-    return Header(opened.geometry, channels, opened.dtype.itemsize)
+def outlook_of(
+    blocks: BlockScan | None, job: Job, predictor: Predictor, request: Request
+) -> Outlook:
+    """What a case needs, from its header.
+
+    blocks : the case, if it is to be done so
+
+    Raises DataError, ModelError, or DeviceError if it does not fit.
+    """
+    with_maps = bool(request.kinds)
+    if blocks is not None:
+        most = walk_bytes(request.limits.host)
+        return predictor.foresee_blocks(blocks.opened.geometry, most, with_maps=with_maps)
+    images = job.case.images
+    opened = open_scan(images[0])
+    channels = len(opened.channels) if len(images) == 1 else len(images)
+    header = Header(opened.geometry, channels, opened.dtype.itemsize)
+    return predictor.foresee(header, with_maps=with_maps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,27 +129,12 @@ class WholeScan:
     def compute(self, turn: Turn) -> Computed:
         predictor = turn.predictor
         data, grid = predictor.plan.data, self.prepared.placement.scan
-        indices: Indices | None = None
         maps = Maps(self.job, self.like, data, self.map_type, turn.writer)
-        try:
-            found = predictor.pieces(
-                self.prepared, probabilities=bool(maps), listener=turn.listener
-            )
-            with closing(found) as pieces:
-                for piece in pieces:
-                    turn.check()
-                    if indices is None:
-                        indices = np.empty(grid.shape, piece.indices.dtype)
-                    indices[piece.box] = piece.indices
-                    maps.add(piece)
-        except BaseException:
-            maps.discard()
-            raise
-        if indices is None:
-            raise ValueError("a scan without voxels has no mask")
-        finished = indices
+        found = predictor.pieces(self.prepared, probabilities=bool(maps), listener=turn.listener)
+        with closing(found) as pieces:
+            numbers = together(turn.watched(pieces, maps), grid.shape)
         return WholeMask(
-            self.job, self.like, data, maps, lambda: predictor.task.mask(finished, grid)
+            self.job, self.like, data, maps, lambda: predictor.task.mask(numbers, grid)
         )
 
 

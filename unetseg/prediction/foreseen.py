@@ -8,13 +8,12 @@ from unetseg import checkpoint
 from unetseg.dataset import find_scans
 from unetseg.errors import UnetsegError
 from unetseg.prediction.blocks import in_blocks
-from unetseg.prediction.cases import header_of
+from unetseg.prediction.cases import outlook_of
 from unetseg.prediction.devices import device_names
 from unetseg.prediction.outlook import Outlook, in_units
 from unetseg.prediction.places import placed
 from unetseg.prediction.predictor import Predictor
 from unetseg.prediction.request import Request
-from unetseg.prediction.room import walk_bytes
 from unetseg.records import Advance, FileDone, Listener, Stage, ignore_event
 
 
@@ -44,7 +43,8 @@ class Foreseen:
             f"{self.scan} -> {self.output}",
             f"  scan     {_by(found.scan.shape)}, the network sees {_by(found.grid)}",
             f"  windows  {found.windows} of {_by(tiling.window)}, {walk.batch} at a time",
-            f"  waiting  slabs along axis {walk.axis}, {bits} bits a value"
+            f"  waiting  slabs along axis {walk.axis}, {bits} bits a value,"
+            f" {in_units(found.waiting_bytes)}"
             f"{', on the device' if walk.on_device else ''}"
             f"{', read and written in blocks' if found.in_blocks else ''}"
             f"{f', in {len(found.parts)} parts' if len(found.parts) > 1 else ''}",
@@ -68,6 +68,7 @@ def row(found: Foreseen) -> dict[str, Any]:
         "batch": outlook.walk.batch,
         "axis": outlook.walk.axis,
         "bits": 8 * outlook.walk.dtype.itemsize,
+        "waiting_bytes": outlook.waiting_bytes,
         "parts": len(outlook.parts),
         "in_blocks": outlook.in_blocks,
         "host_bytes": outlook.host_bytes,
@@ -104,11 +105,7 @@ def foreseen(request: Request, listener: Listener = ignore_event) -> tuple[Fores
             continue
         try:
             blocks = in_blocks(job, predictor, request)
-            if blocks is None:
-                outlook = predictor.foresee(header_of(job.case), with_maps=bool(request.kinds))
-            else:
-                most = walk_bytes(request.limits.host)
-                outlook = predictor.foresee_blocks(blocks.opened.geometry, most)
+            outlook = outlook_of(blocks, job, predictor, request)
             results.append(Foreseen(job.image, job.mask, outlook))
         except UnetsegError as error:
             error.where = error.where or str(job.image)

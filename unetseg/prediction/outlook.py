@@ -66,10 +66,12 @@ class WindowCost:
 class Outlook:
     """How a scan will be done, and what that needs.
 
+    scan : its own grid
     grid : sizes at which the network sees it
     tiling : its windows
     windows : how many are computed; some more than the tiling has where parts share them
     walk : through the windows
+    waiting_bytes : of the outputs that wait to be blended; in blocks, of all that a walk takes
     parts : boxes of the scan that are done one after another
     host_bytes : peak of the whole process
     device_bytes : peak of the card's memory, 0 on a processor
@@ -82,6 +84,7 @@ class Outlook:
     tiling: Tiling
     windows: int
     walk: Walk
+    waiting_bytes: int
     parts: tuple[Box, ...]
     host_bytes: int
     device_bytes: int
@@ -141,6 +144,7 @@ class Foresight:
         grid = place(geometry, segmenter.plan.data).grid.shape
         tiling, walk = segmenter.tiling(grid), segmenter.walk(grid)
         device, host = self._computing(tiling, walk)
+        host += walk_bytes + self._maps_bytes(prod(geometry.shape))
         # Values that the normalisation looks at, twice, and a sorted copy.
         sampled = 12 * min(2 * SAMPLES, prod(grid)) * len(segmenter.plan.data.channels)
         outlook = Outlook(
@@ -149,8 +153,9 @@ class Foresight:
             tiling,
             tiling.count,
             walk,
+            walk_bytes,
             (tuple(slice(0, n) for n in geometry.shape),),
-            self.base_bytes + max(host + walk_bytes, sampled) + _SPARE_BYTES,
+            self.base_bytes + max(host, sampled) + _SPARE_BYTES,
             device,
             tiling.count * self.cost.of(tiling.window).seconds,
             in_blocks=True,
@@ -182,7 +187,7 @@ class Foresight:
         first = self.segmenter.walk(grid)
         half = replace(first, dtype=torch.float16)
         walks = [first, half, replace(half, batch=1)]
-        if self.segmenter.device.type != "cpu":
+        if self.segmenter.device.type == "cuda":
             walks = [replace(walk, on_device=True) for walk in walks] + walks
         whole = tuple(slice(0, n) for n in turned)
         for walk in walks:
@@ -219,8 +224,7 @@ class Foresight:
             device += waiting
         else:
             host += waiting
-        if self.with_maps:
-            host += 6 * min(CHUNK_BYTES, 4 * outputs * voxels)
+        host += self._maps_bytes(voxels)
         finishing = _COPIES * numbers
         if cleanings(segmenter.plan):
             finishing += _CLEANING_BYTES * voxels
@@ -230,11 +234,18 @@ class Foresight:
             tiling,
             windows,
             walk,
+            waiting,
             tuple(map(placement.on_scan, parts)),
             self.base_bytes + max(preparing, host, finishing) + _SPARE_BYTES,
             device,
             windows * each.seconds,
         )
+
+    def _maps_bytes(self, voxels: int) -> int:
+        """What a chunk of probabilities takes: interpolated, in the making, being written."""
+        if not self.with_maps:
+            return 0
+        return 6 * min(CHUNK_BYTES, 4 * self.segmenter.task.outputs * voxels)
 
     def _computing(self, tiling: Tiling, walk: Walk) -> tuple[int, int]:
         """Bytes of a card, and of the host, while a batch of windows is computed."""
@@ -242,9 +253,9 @@ class Foresight:
         used = self.cost.of(tiling.window).size_bytes * walk.batch
         # The outputs of the window, and of the one without content that is kept.
         used += 8 * segmenter.task.outputs * prod(tiling.window)
-        if segmenter.device.type == "cpu":
-            return 0, used
-        return used + torch.cuda.memory_allocated(segmenter.device), 0
+        if segmenter.device.type == "cuda":
+            return used + torch.cuda.memory_allocated(segmenter.device), 0
+        return 0, used
 
 
 def ring_bytes(tiling: Tiling, walk: Walk, box: Box, outputs: int) -> int:

@@ -93,7 +93,7 @@ class Predictor:
         self.task = make_task(self.plan)
         self.folds = trained.folds
         first, *others = (network.placed(where) for network in trained.networks)
-        self._segmenter = Segmenter(first, self.plan, self.task, where, precision, tuple(others))
+        self.segmenter = Segmenter(first, self.plan, self.task, where, precision, tuple(others))
         self._turn = Lock()
         self.limits = limits or Limits()
         self._base_bytes = int(psutil.Process().memory_info().rss)
@@ -105,16 +105,11 @@ class Predictor:
         pairs = zip(data.class_values, data.class_names, strict=True)
         return tuple(Label(value, name) for value, name in pairs)
 
-    @property
-    def segmenter(self) -> Segmenter:
-        """The network with its plan, which knows the windows of a scan."""
-        return self._segmenter
-
     @cached_property
     def digest(self) -> str:
         """What the values of a mask come from: the same for the same weights and settings."""
         digest = hashlib.blake2b(digest_size=16)
-        for network in (self._segmenter.network, *self._segmenter.others):
+        for network in (self.segmenter.network, *self.segmenter.others):
             for name, values in network.state_dict().items():
                 digest.update(name.encode())
                 digest.update(values.cpu().numpy().tobytes())
@@ -135,7 +130,7 @@ class Predictor:
 
     @cached_property
     def _cost(self) -> WindowCost:
-        return window_cost(self._segmenter, len(self.plan.data.channels))
+        return window_cost(self.segmenter, len(self.plan.data.channels))
 
     def foresee(self, header: Header, *, with_maps: bool = False) -> Outlook:
         """How a scan will be done within the limits, and what that needs.
@@ -144,18 +139,20 @@ class Predictor:
         """
         return self._foresight(with_maps=with_maps)(header)
 
-    def foresee_blocks(self, geometry: Geometry, walk_bytes: int) -> Outlook:
+    def foresee_blocks(
+        self, geometry: Geometry, walk_bytes: int, *, with_maps: bool = False
+    ) -> Outlook:
         """The same of a scan that is done in blocks; see Foresight.of_blocks."""
-        return self._foresight(with_maps=False).of_blocks(geometry, walk_bytes)
+        return self._foresight(with_maps=with_maps).of_blocks(geometry, walk_bytes)
 
     def _foresight(self, *, with_maps: bool) -> Foresight:
-        free = free_memory(self._segmenter.device)
+        free = free_memory(self.segmenter.device)
         limits = Limits(self.limits.host or free.host, self.limits.device or free.device)
-        return Foresight(self._segmenter, self._cost, limits, self._base_bytes, with_maps)
+        return Foresight(self.segmenter, self._cost, limits, self._base_bytes, with_maps)
 
     def _way(self, prepared: Prepared, *, with_maps: bool) -> tuple[Walk, tuple[Box, ...]]:
         """Through the windows of a scan, and its parts."""
-        placement, segmenter = prepared.placement, self._segmenter
+        placement, segmenter = prepared.placement, self.segmenter
         grid = placement.grid.shape
         walk = segmenter.walk(grid)
         box = tuple(slice(0, n) for n in grid)
@@ -189,7 +186,7 @@ class Predictor:
         with self._turn:
             walk, parts = self._way(prepared, with_maps=probabilities)
             for box in parts:
-                yield from self._segmenter.pieces(
+                yield from self.segmenter.pieces(
                     prepared, walk, box=box, probabilities=probabilities, listener=listener
                 )
 
@@ -203,7 +200,7 @@ class Predictor:
     ) -> Generator[Piece, None, None]:
         """As `pieces`, for a box of a scan of any size, on the scan's own grid."""
         with self._turn:
-            segmenter = self._segmenter
+            segmenter = self.segmenter
             walk = segmenter.walk(image.placement.grid.shape)
             yield from segmenter.pieces(
                 image,

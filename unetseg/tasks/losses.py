@@ -1,5 +1,6 @@
 """What the losses have in common: known voxels, coarser levels, overlap."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -26,7 +27,7 @@ def alone(parts: Sequence[Tensor]) -> list[Tensor]:
     return list(parts)
 
 
-class FromIndices:
+class FromIndices(ABC):
     """What tasks have in common whose targets are class indices: a loss at every level."""
 
     def targets(self, labels: Tensor) -> Tensor:
@@ -35,21 +36,21 @@ class FromIndices:
     def loss(self, outputs: list[Tensor], targets: Tensor, total: Total = alone) -> Tensor:
         return over_levels(partial(self.level_loss, total=total), outputs, targets)
 
+    @abstractmethod
     def indices(self, outputs: Tensor) -> Tensor:
         """See Task."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mask(self, indices: Indices, geometry: Geometry) -> Mask:
         """See Task."""
-        raise NotImplementedError
 
     def decode(self, outputs: Tensor, geometry: Geometry) -> Mask:
         """See Task."""
         return self.mask(self.indices(outputs).cpu().numpy(), geometry)
 
+    @abstractmethod
     def level_loss(self, output: Tensor, targets: Tensor, total: Total) -> Tensor:
         """A scalar from (B, K, *S) float32 outputs and (B, *S) class indices."""
-        raise NotImplementedError
 
 
 def class_dtype(classes: int) -> torch.dtype:
