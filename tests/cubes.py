@@ -13,6 +13,15 @@ from unetseg.training import Request
 # Tiny tensors gain nothing from a second thread, and workers that fight for cores lose much.
 torch.set_num_threads(1)
 
+# Enough to find the cubes, where a test looks at masks.
+LEARNED: dict[str, Any] = {
+    "training.epochs": 5,
+    "training.steps_per_epoch": 6,
+    "training.learning_rate": 0.02,
+    "training.average_decay": 0.9,
+    "training.augment.spatial_probability": 0.0,
+}
+
 # As little as still is a U-Net: two levels, few features, few steps, no randomness of precision.
 TINY: dict[str, Any] = {
     "network.levels": 2,

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
-from cubes import cube, request, write_cubes, write_squares, write_tiff
+from cubes import cube, write_tiff
 from nibabel.affines import from_matvec
 from PIL import Image
 
@@ -17,29 +17,6 @@ from unetseg.errors import DataError, ModelError, UsageError
 from unetseg.formats import read_mask, read_scan
 from unetseg.prediction import Predictor, Request, predict
 from unetseg.records import FileDone
-from unetseg.training import train
-
-LEARNED = {
-    "training.epochs": 5,
-    "training.steps_per_epoch": 6,
-    "training.learning_rate": 0.02,
-    "training.average_decay": 0.9,
-    "training.augment.spatial_probability": 0.0,
-}
-
-
-@pytest.fixture(scope="module")
-def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on cubes in millimetres that has learned to find them."""
-    folder = tmp_path_factory.mktemp("volumes")
-    return train(request(write_cubes(folder / "data"), folder / "run", LEARNED)).run
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on squares in micrometres whose masks hold 0 and 255."""
-    folder = tmp_path_factory.mktemp("images")
-    return train(request(write_squares(folder / "data"), folder / "run", LEARNED)).run
 
 
 def write_volume(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tifffile
-from cubes import cube, request, write_cubes, write_squares, write_tiff
+from cubes import cube, request, write_cubes, write_tiff
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -28,28 +28,6 @@ from unetseg.records import Event, FileDone, Note
 from unetseg.tasks.segmenting import Piece, Segmenter
 from unetseg.training import train
 from unetseg.training.cross_validation import cross_validate
-
-LEARNED = {
-    "training.epochs": 5,
-    "training.steps_per_epoch": 6,
-    "training.learning_rate": 0.02,
-    "training.average_decay": 0.9,
-    "training.augment.spatial_probability": 0.0,
-}
-
-
-@pytest.fixture(scope="module")
-def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on cubes in millimetres that has learned to find them."""
-    folder = tmp_path_factory.mktemp("volumes")
-    return train(request(write_cubes(folder / "data"), folder / "run", LEARNED)).run
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on squares in micrometres whose masks hold 0 and 255."""
-    folder = tmp_path_factory.mktemp("images")
-    return train(request(write_squares(folder / "data"), folder / "run", LEARNED)).run
 
 
 def write_volume(path: Path, array: np.ndarray) -> Path:

@@ -199,3 +199,25 @@ def voxels_computed(size: Sequence[int], patch: Sequence[int], overlap: float) -
     """
     windows = [len(starts(n, p, overlap)) * min(n, p) for n, p in zip(size, patch, strict=True)]
     return max(prod(patch), prod(windows))
+
+
+def whole_box(shape: Sequence[int]) -> Box:
+    """The box that covers everything."""
+    return tuple(slice(0, size) for size in shape)
+
+
+def sizes_of(box: Box) -> tuple[int, ...]:
+    """Edge lengths of a box."""
+    return tuple(part.stop - part.start for part in box)
+
+
+def inside(box: Box, other: Box) -> Box:
+    """The box, counted from the corner of another one."""
+    return tuple(
+        slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, other, strict=True)
+    )
+
+
+def replaced(box: Box, axis: int, part: slice) -> Box:
+    """The box with another extent along one axis."""
+    return (*box[:axis], part, *box[axis + 1 :])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unetseg.devices import is_out_of_memory
-from unetseg.geometry import Box, starts
+from unetseg.geometry import Box, sizes_of, starts
 
 # A voxel at a window's very edge still counts a little, or a lone window would divide by zero.
 _SMALLEST_WEIGHT = 1e-3
@@ -176,7 +176,7 @@ class _Ring:
     ) -> None:
         self._tiling, self._axis, self._box = tiling, walk.axis, box
         self._depth = tiling.window[walk.axis] + 1
-        others = [part.stop - part.start for a, part in enumerate(box) if a != walk.axis]
+        others = [size for axis, size in enumerate(sizes_of(box)) if axis != walk.axis]
         self._planes = torch.zeros((self._depth, *others, outputs), dtype=walk.dtype, device=device)
         self._first = self._done = first
 

@@ -21,8 +21,7 @@ from PIL import Image
 
 from unetseg.errors import DataError, ShapeMismatch
 from unetseg.formats import maps_file, mask_file, open_scan, read_mask, read_scan, write_mask
-from unetseg.formats.boxes import whole_box
-from unetseg.geometry import Geometry
+from unetseg.geometry import Geometry, whole_box
 from unetseg.records import Label, Mask, Scan, Source
 
 AFFINE = np.array([[0.0, 3, 0, 10], [-2, 0, 0, 20], [0, 0, 4, -30], [0, 0, 0, 1]])

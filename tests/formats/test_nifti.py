@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from unetseg.errors import DataError, ShapeMismatch
 from unetseg.formats import Format, read_mask, read_scan, write_mask
-from unetseg.formats.boxes import whole_box
 from unetseg.formats.nifti import Nifti
-from unetseg.geometry import Geometry
+from unetseg.geometry import Geometry, whole_box
 from unetseg.records import Mask, Scan, Source
 
 # Axes of the array along -y, x, z with edges 2, 3, 4: flipped and permuted, so that an

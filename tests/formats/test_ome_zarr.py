@@ -31,10 +31,9 @@ from unetseg.formats import (
     split_name,
     write_mask,
 )
-from unetseg.formats.boxes import whole_box
 from unetseg.formats.ome_zarr import OmeZarr
 from unetseg.formats.remote import url_of
-from unetseg.geometry import Geometry
+from unetseg.geometry import Geometry, whole_box
 from unetseg.records import Label, Mask, Scan, Source
 
 LABELS = (Label(0, "background"), Label(1, "cell"), Label(5, "nucleus"))

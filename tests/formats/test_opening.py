@@ -19,7 +19,8 @@ from PIL import Image
 
 from unetseg.errors import DataError
 from unetseg.formats import boxes, open_scan, read_scan
-from unetseg.formats.boxes import read_box, row_block, whole_box
+from unetseg.formats.boxes import read_box, row_block
+from unetseg.geometry import whole_box
 from unetseg.records import Opened, Scan
 
 AFFINE = np.array([[0.0, 3, 0, 10], [-2, 0, 0, 20], [0, 0, 4, -30], [0, 0, 0, 1]])

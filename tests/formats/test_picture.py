@@ -12,9 +12,8 @@ from PIL import Image
 
 from unetseg.errors import DataError, ShapeMismatch
 from unetseg.formats import Format, format_of, read_mask, read_scan, write_mask
-from unetseg.formats.boxes import whole_box
 from unetseg.formats.picture import Picture
-from unetseg.geometry import Geometry
+from unetseg.geometry import Geometry, whole_box
 from unetseg.records import Mask
 
 GREY = (np.arange(30 * 40) % 251).astype(np.uint8).reshape(30, 40)

@@ -14,11 +14,10 @@ from PIL import Image
 
 from unetseg.errors import DataError, ShapeMismatch
 from unetseg.formats import Format, read_mask, read_scan, write_mask
-from unetseg.formats.boxes import whole_box
 from unetseg.formats.tiff import Tiff
 from unetseg.formats.tiff_axes import roles
 from unetseg.formats.units import micrometres
-from unetseg.geometry import Geometry
+from unetseg.geometry import Geometry, whole_box
 from unetseg.records import Mask, Scan
 
 

@@ -9,19 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.errors import DataError
-from unetseg.geometry import Box
+from unetseg.geometry import Box, sizes_of
 
 _CHUNK_BYTES = 1 << 20
-
-
-def whole_box(shape: Sequence[int]) -> Box:
-    """The box that covers everything."""
-    return tuple(slice(0, size) for size in shape)
-
-
-def sizes_of(box: Box) -> tuple[int, ...]:
-    """Edge lengths of a box."""
-    return tuple(axis.stop - axis.start for axis in box)
 
 
 def read_box(

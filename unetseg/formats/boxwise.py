@@ -14,8 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from unetseg.errors import DataError, ShapeMismatch
 from unetseg.files import telling
-from unetseg.formats.boxes import read_box, sizes_of
-from unetseg.geometry import Box
+from unetseg.formats.boxes import read_box
+from unetseg.geometry import Box, sizes_of
 
 
 class MaskFile(Protocol):

@@ -19,7 +19,7 @@ from unetseg.formats.voxels import (
     whole,
 )
 from unetseg.formats.zarr_writing import Layout, Store
-from unetseg.geometry import Box
+from unetseg.geometry import Box, whole_box
 from unetseg.records import Label, Mask, Opened, Scan, Source
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _opened(path: Path) -> Opened:
     stored = array.shards or array.chunks
 
     def read(box: Box) -> NDArray[Any]:
-        full = [slice(0, n) for n in array.shape]
+        full = list(whole_box(array.shape))
         for k, axis in zip(kept, box, strict=True):
             full[k] = axis
         values = np.asarray(array[tuple(full)])

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
-from unetseg.formats.boxes import read_box, row_block, sizes_of
-from unetseg.geometry import Box
+from unetseg.formats.boxes import read_box, row_block
+from unetseg.geometry import Box, sizes_of
 
 # Of the five axes of a page: separate samples, depth, rows, columns, contiguous samples.
 _ROWS_AND_COLUMNS = (2, 3)

@@ -15,8 +15,7 @@ from tifffile import TiffWriter
 
 from unetseg.errors import DataError
 from unetseg.files import replacing
-from unetseg.formats.boxes import whole_box
-from unetseg.geometry import Box, Geometry
+from unetseg.geometry import Box, Geometry, whole_box
 
 # Offsets of a classic TIFF have 32 bits; tags and strips need some room beside the voxels.
 _CLASSIC_BYTES = 2**32 - 2**25

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.errors import DataError, ShapeMismatch
-from unetseg.formats.boxes import whole_box
+from unetseg.geometry import whole_box
 from unetseg.records import Mask, Opened, Scan
 
 COLOURS = ("red", "green", "blue")

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from unetseg.errors import DataError
 from unetseg.files import telling
 from unetseg.formats import ngff
-from unetseg.formats.boxes import sizes_of
 from unetseg.formats.boxwise import check_box
 from unetseg.formats.remote import url_of
-from unetseg.geometry import Box
+from unetseg.geometry import Box, sizes_of, whole_box
 
 if TYPE_CHECKING:
     from zarr import Array, Group
@@ -193,7 +192,7 @@ class Store:
         """Write (*box), or (K, *box) for maps; then mark the box as done."""
         lead = tuple(axis.size for axis in self._layout.axes if axis.name == "c")
         check_box(values, (*lead, *self._shape), len(self._shape), box)
-        full: list[Any] = [slice(0, n) for n in self._layout.shape]
+        full: list[Any] = list(whole_box(self._layout.shape))
         for k, axis in zip(self._kept, box, strict=True):
             full[k] = axis
         sizes = sizes_of(tuple(full))

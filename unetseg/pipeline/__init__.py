@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from unetseg.config import IGNORED, DataPlan
 from unetseg.errors import ModelError
-from unetseg.geometry import Box, Geometry
+from unetseg.geometry import Box, Geometry, sizes_of, whole_box
 from unetseg.pipeline.intensity import intensities, normalise
 from unetseg.pipeline.resampling import Taps, all_taps, chunks, needed, resampled, resize
 from unetseg.records import Mask, Scan
@@ -109,8 +109,7 @@ class Prepared:
 
 def beyond(x: Tensor, box: Box) -> Tensor:
     """(C, *part) -> (C, *box): zeros where the image ended before the box does."""
-    sizes = [part.stop - part.start for part in box]
-    after = [size - n for size, n in zip(sizes, x.shape[1:], strict=True)]
+    after = [size - n for size, n in zip(sizes_of(box), x.shape[1:], strict=True)]
     if not any(after):
         return x
     return functional.pad(x, [pair for n in reversed(after) for pair in (0, n)])
@@ -148,7 +147,7 @@ def prepare(scan: Scan, data: DataPlan) -> Prepared:
     turned = placement.turned.shape
     ratio = prod(turned) / prod(placement.grid.shape)
     plane = 4 * image[:, 0].numel() * max(1.0, ratio)
-    for box in chunks(tuple(slice(0, n) for n in placement.grid.shape), 0, round(plane)):
+    for box in chunks(whole_box(placement.grid.shape), 0, round(plane)):
         image[(slice(None), *box)] = on_grid(read, placement, box)
     normalise(image, intensities(image.flatten(1), data))
     return Prepared(image, placement)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unetseg.config import DataPlan
-from unetseg.geometry import Box
+from unetseg.geometry import Box, sizes_of
 from unetseg.pipeline import Placement, beyond, on_grid, place
 from unetseg.pipeline.intensity import Intensity, intensities, normalise
 from unetseg.records import Opened
@@ -57,7 +57,7 @@ class Unread:
         if self._data.normalisation == "clip_zscore":
             return intensities(torch.empty(0, 0), self._data)
         boxes = self._sampled()
-        step = max(1, len(boxes) * prod(p.stop - p.start for p in boxes[0]) // SAMPLES)
+        step = max(1, len(boxes) * prod(sizes_of(boxes[0])) // SAMPLES)
         values = [
             on_grid(self._opened.read, self.placement, box).flatten(1)[:, ::step].clone()
             for box in boxes

@@ -10,7 +10,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from unetseg.geometry import Box
+from unetseg.geometry import Box, replaced, whole_box
 
 # Of float32 that is resampled at once.
 CHUNK_BYTES = 1 << 26
@@ -130,12 +130,7 @@ def resize(x: Tensor, shape: Sequence[int], *, smooth: bool) -> Tensor:
     if tuple(x.shape[1:]) == tuple(shape):
         return x
     axes = all_taps(x.shape[1:], shape, smooth=smooth)
-    return resampled(x, axes, tuple(slice(0, n) for n in shape), (0,) * len(shape))
-
-
-def replaced(box: Box, axis: int, part: slice) -> Box:
-    """The box with another extent along one axis."""
-    return (*box[:axis], part, *box[axis + 1 :])
+    return resampled(x, axes, whole_box(shape), (0,) * len(shape))
 
 
 def chunks(box: Box, axis: int, bytes_a_plane: int) -> Iterator[Box]:

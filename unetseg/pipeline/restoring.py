@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unetseg.geometry import Box
-from unetseg.pipeline.resampling import CHUNK_BYTES, Taps, chunks, needed, replaced, resampled
+from unetseg.geometry import Box, inside, replaced, sizes_of
+from unetseg.pipeline.resampling import CHUNK_BYTES, Taps, chunks, needed, resampled
 
 # Cells of the grid along each edge of a block in which the classes that can win are looked for.
 _BLOCK, _VALUES = 16, 200_000
@@ -46,20 +46,13 @@ def planes_on_scan(
             start = ready
 
 
-def _inside(box: Box, other: Box) -> Box:
-    """The box, counted from the corner of another one."""
-    return tuple(
-        slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, other, strict=True)
-    )
-
-
 def interpolated(outputs: Tensor, where: Box, axes: Sequence[Taps], box: Box) -> Tensor:
     """(K, *box) float32 outputs on the scan's grid.
 
     outputs : (*where, K) on the plan's grid
     """
     inner = needed(axes, box)
-    near = outputs[_inside(inner, where)].movedim(-1, 0).float()
+    near = outputs[inside(inner, where)].movedim(-1, 0).float()
     return resampled(near, axes, box, [part.start for part in inner])
 
 
@@ -76,12 +69,10 @@ def largest(outputs: Tensor, where: Box, axes: Sequence[Taps], box: Box) -> Tens
     Returns uint8 for up to 256 outputs, int16 for more.
     """
     dtype = torch.uint8 if outputs.shape[-1] <= 256 else torch.int16
-    result = torch.empty(
-        [part.stop - part.start for part in box], dtype=dtype, device=outputs.device
-    )
+    result = torch.empty(sizes_of(box), dtype=dtype, device=outputs.device)
     if all(taps.is_identity for taps in axes):
         for part in chunks(box, 0, 12 * result[:1].numel()):
-            result[_inside(part, box)] = outputs[_inside(part, where)].max(-1).indices
+            result[inside(part, box)] = outputs[inside(part, where)].max(-1).indices
         return result
     if outputs.device.type != "cpu":
         # Many small steps would cost more than all classes at once.
@@ -109,9 +100,9 @@ def _fill(result: Tensor, outputs: Tensor, where: Box, axes: Sequence[Taps], box
     edge = max(_BLOCK, round((_VALUES / outputs.shape[-1]) ** (1 / len(box))))
     parts = [_cut(taps, part, edge) for taps, part in zip(axes, box, strict=True)]
     for cell in product(*parts):
-        near = outputs[_inside(tuple(part.inputs for part in cell), where)].contiguous()
+        near = outputs[inside(tuple(part.inputs for part in cell), where)].contiguous()
         able = _able(near)
-        target = result[_inside(tuple(part.outputs for part in cell), box)]
+        target = result[inside(tuple(part.outputs for part in cell), box)]
         if len(able) == 1:
             target.fill_(int(able[0]))
         else:

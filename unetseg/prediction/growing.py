@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unetseg.config import DataPlan
 from unetseg.formats import open_scan
 from unetseg.formats.boxwise import MaskFile
-from unetseg.geometry import Box
+from unetseg.geometry import Box, inside
 from unetseg.prediction.counting import Tally, done_record
 from unetseg.prediction.maps import Maps
 from unetseg.prediction.places import Job
@@ -53,11 +53,8 @@ class Growing:
     def _write(self, box: Box, values: NDArray[np.integer[Any]]) -> None:
         self.tally.add(values)
         for block in self.units.inside(box):
-            inside = tuple(
-                slice(a.start - b.start, a.stop - b.start) for a, b in zip(block, box, strict=True)
-            )
             if self.file is not None:
-                self.file.write(block, values[inside])
+                self.file.write(block, values[inside(block, box)])
             self.written += 1
 
 

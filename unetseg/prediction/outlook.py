@@ -12,10 +12,10 @@ import psutil
 import torch
 
 from unetseg.errors import DeviceError
-from unetseg.geometry import Box, Geometry
+from unetseg.geometry import Box, Geometry, replaced, sizes_of, whole_box
 from unetseg.pipeline import Placement, place
 from unetseg.pipeline.lazily import SAMPLES
-from unetseg.pipeline.resampling import CHUNK_BYTES, needed, replaced
+from unetseg.pipeline.resampling import CHUNK_BYTES, needed
 from unetseg.tasks.cleaning import cleanings
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.windows import Tiling, Walk
@@ -154,7 +154,7 @@ class Foresight:
             tiling.count,
             walk,
             walk_bytes,
-            (tuple(slice(0, n) for n in geometry.shape),),
+            (whole_box(geometry.shape),),
             self.base_bytes + max(host, sampled) + _SPARE_BYTES,
             device,
             tiling.count * self.cost.of(tiling.window).seconds,
@@ -189,7 +189,7 @@ class Foresight:
         walks = [first, half, replace(half, batch=1)]
         if self.segmenter.device.type == "cuda":
             walks = [replace(walk, on_device=True) for walk in walks] + walks
-        whole = tuple(slice(0, n) for n in turned)
+        whole = whole_box(turned)
         for walk in walks:
             yield self._outlook(header, placement, walk, (whole,))
         others = [axis for axis in range(len(grid)) if axis != first.axis]
@@ -262,7 +262,7 @@ def ring_bytes(tiling: Tiling, walk: Walk, box: Box, outputs: int) -> int:
     """What the outputs of a box need that wait to be blended; see windows.slabs."""
     if tiling.count == 1:
         return 0
-    others = [part.stop - part.start for axis, part in enumerate(box) if axis != walk.axis]
+    others = [size for axis, size in enumerate(sizes_of(box)) if axis != walk.axis]
     planes = tiling.window[walk.axis] + 1
     return int(planes * outputs * prod(others) * walk.dtype.itemsize)
 

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 import torch
 from torch import Tensor
 
-from unetseg.geometry import Box
+from unetseg.geometry import Box, replaced
 from unetseg.pipeline import Placement
 from unetseg.pipeline.lazily import Part, Unread
 from unetseg.prediction.hands import Hand
@@ -47,7 +47,7 @@ class Planes:
         # So that what is stored in one piece is read once.
         stop = min((self._stop // self._step + 1) * self._step, self._end)
         if stop > self._stop:
-            box = (*reach[:axis], slice(self._stop, stop), *reach[axis + 1 :])
+            box = replaced(reach, axis, slice(self._stop, stop))
             self._next = self._reader.do(lambda: self._unread.load(box))
             self._stop_next = stop
 

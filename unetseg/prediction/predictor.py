@@ -19,7 +19,7 @@ from unetseg.dataset.loading import load_scan, with_channels
 from unetseg.devices import find_device, measure, usable_precision
 from unetseg.errors import DataError, UsageError
 from unetseg.formats import split_name
-from unetseg.geometry import Box, Geometry, Unit
+from unetseg.geometry import Box, Geometry, Unit, whole_box
 from unetseg.pipeline import GridImage, Prepared, prepare
 from unetseg.prediction.arrays import scan_of
 from unetseg.prediction.outlook import (
@@ -155,12 +155,10 @@ class Predictor:
         placement, segmenter = prepared.placement, self.segmenter
         grid = placement.grid.shape
         walk = segmenter.walk(grid)
-        box = tuple(slice(0, n) for n in grid)
-        waiting = ring_bytes(segmenter.tiling(grid), walk, box, self.task.outputs)
-        whole = (tuple(slice(0, n) for n in placement.scan.shape),)
+        waiting = ring_bytes(segmenter.tiling(grid), walk, whole_box(grid), self.task.outputs)
         if self.limits == Limits() and waiting < _LITTLE:
             on_card = segmenter.device.type == "cuda"
-            return replace(walk, on_device=on_card), whole
+            return replace(walk, on_device=on_card), (whole_box(placement.scan.shape),)
         header = Header(placement.scan, len(self.plan.data.channels), 4)
         outlook = self.foresee(header, with_maps=with_maps)
         return outlook.walk, outlook.parts

@@ -6,7 +6,7 @@ from math import inf, prod
 import psutil
 
 from unetseg.config import DataPlan
-from unetseg.geometry import Box
+from unetseg.geometry import Box, sizes_of
 from unetseg.pipeline import Placement, place
 from unetseg.pipeline.resampling import needed
 from unetseg.records import Opened
@@ -114,7 +114,7 @@ class Walker:
         reach = segmenter.reach(placement, box)
         inner = needed(placement.to_turned, placement.on_turned(box))
         read, blended, written = (
-            prod(part.stop - part.start for k, part in enumerate(each) if k != along)
+            prod(size for k, size in enumerate(sizes_of(each)) if k != along)
             for each, along in ((reach, axis), (inner, axis), (box, self.scan_axis))
         )
         # In use, read ahead, and on its way from the file's type.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.geometry import Box
+from unetseg.geometry import Box, inside, replaced, sizes_of
 from unetseg.prediction.shares import Share
 from unetseg.tasks.pieces import Piece
 
@@ -121,18 +121,15 @@ class Bands:
             high = min(along.stop, (line + 1) * edge)
             if line not in self._open:
                 stop = min((line + 1) * edge, self._box[axis].stop)
-                box = (*self._box[:axis], slice(line * edge, stop), *self._box[axis + 1 :])
-                sizes = [part.stop - part.start for part in box]
+                box = replaced(self._box, axis, slice(line * edge, stop))
+                sizes = sizes_of(box)
                 self._open[line] = box, np.empty(sizes, piece.indices.dtype), prod(sizes)
             box, numbers, missing = self._open[line]
-            part = (*piece.box[:axis], slice(low, high), *piece.box[axis + 1 :])
-            target = tuple(
-                slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, box, strict=True)
-            )
+            part = replaced(piece.box, axis, slice(low, high))
             source = [slice(None)] * len(box)
             source[axis] = slice(low - along.start, high - along.start)
             values = piece.indices[tuple(source)]
-            numbers[target] = values
+            numbers[inside(part, box)] = values
             self._open[line] = box, numbers, missing - values.size
             if missing == values.size:
                 del self._open[line]
@@ -146,7 +143,7 @@ def cut(box: Box, fits: Callable[[Box], bool], least: Sequence[float]) -> list[B
     """
     if fits(box):
         return [box]
-    sizes = [part.stop - part.start for part in box]
+    sizes = sizes_of(box)
     able = [
         k for k, (size, smallest) in enumerate(zip(sizes, least, strict=True)) if size > smallest
     ]

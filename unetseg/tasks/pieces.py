@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetseg.geometry import Box
+from unetseg.geometry import Box, sizes_of
 from unetseg.pipeline import Placement
 from unetseg.pipeline.resampling import Taps, chunks
 from unetseg.pipeline.restoring import interpolated, largest
@@ -69,8 +69,8 @@ class Decoder:
         if self.task.takes_largest and not self.probabilities:
             yield self._piece(box, largest(outputs, where, self.axes, box), None)
             return
-        others = [part.stop - part.start for a, part in enumerate(box) if a != self.axis]
-        for part in chunks(box, self.axis, 4 * outputs.shape[-1] * prod(others)):
+        plane = prod(sizes_of(box)) // sizes_of(box)[self.axis]
+        for part in chunks(box, self.axis, 4 * outputs.shape[-1] * plane):
             fine = interpolated(outputs, where, self.axes, part)
             maps = self.task.probabilities(fine) if self.probabilities else None
             yield self._piece(part, self.task.indices(fine), maps)

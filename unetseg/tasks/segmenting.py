@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unetseg.config import Plan
 from unetseg.devices import autocast, memory_errors
-from unetseg.geometry import Box
+from unetseg.geometry import Box, whole_box
 from unetseg.nets.unet import UNet
 from unetseg.pipeline import GridImage, Placement
 from unetseg.pipeline.resampling import needed
@@ -77,8 +77,7 @@ class Segmenter:
         tiling = self.tiling(grid)
         walk = walk or self.walk(grid)
         axes = placement.to_turned
-        whole = tuple(slice(0, n) for n in placement.scan.shape)
-        turned = placement.on_turned(box or whole)
+        turned = placement.on_turned(box or whole_box(placement.scan.shape))
         finished = slabs(
             self._pass(),
             image.read,
