@@ -45,6 +45,15 @@ def run(data: Path) -> Path:
     return train(request(data, data.parent / "run", settings, device="cuda")).run
 
 
+def history(run: Path) -> list[dict[str, str]]:
+    with (run / "history.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def maps(predictor: Predictor, path: Path) -> np.ndarray:
+    return predictor.segment(predictor.prepare(load_scan(Case("scan", (path,)))))[1]
+
+
 def scan(folder: Path, *shape: int) -> Path:
     picture = nib.Nifti1Image(cube(shape, 5)[0], np.diag([1.0, 1.1, 0.9, 1]))
     path = folder / "scan.nii.gz"
@@ -53,7 +62,7 @@ def scan(folder: Path, *shape: int) -> Path:
 
 
 def test_a_training_learns_and_hardly_waits(run: Path) -> None:
-    rows = list(csv.DictReader((run / "history.csv").open()))
+    rows = history(run)
     assert float(rows[-1]["mean_dice"]) > 0.5
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
@@ -77,21 +86,23 @@ def test_batches_are_the_same_wherever_the_cases_lie(run: Path, home: str) -> No
 
 def test_what_a_card_says_is_what_a_processor_says(run: Path, tmp_path: Path) -> None:
     path = scan(tmp_path, 45, 61, 38)
-    here, there = (Predictor(run, device=device)(path).array for device in ("cuda", "cpu"))
-    assert 0.001 < (there == 1).mean() < 0.9
-    # bfloat16 moves edges by a voxel here and there.
-    assert (here != there).mean() < 0.002
-    assert (np.roll(there, 2, 0) != there).mean() > 0.002
+    here, there = (maps(Predictor(run, device=device), path) for device in ("cuda", "cpu"))
+    certain = np.abs(there[1] - there[0]) > 0.1
+    assert certain.mean() > 0.9
+    assert 0.001 < (there[1] > 0.5).mean() < 0.9
+    # bfloat16 moves only what is hardly decided.
+    np.testing.assert_array_equal((here > 0.5)[:, certain], (there > 0.5)[:, certain])
+    assert ((np.roll(here, 2, 1) > 0.5) != (there > 0.5))[:, certain].any()
 
 
 def test_float32_on_a_card_is_closer_still(run: Path, tmp_path: Path) -> None:
     path = scan(tmp_path, 45, 61, 38)
-    maps = []
+    found = []
     for device in ("cuda", "cpu"):
         predictor = Predictor(run, device=device)
         predictor.segmenter = replace(predictor.segmenter, precision="float32")
-        maps.append(predictor.segment(predictor.prepare(load_scan(Case("scan", (path,)))))[1])
-    assert np.abs(maps[0] - maps[1]).max() < 0.02
+        found.append(maps(predictor, path))
+    assert np.abs(found[0] - found[1]).max() < 0.02
 
 
 @pytest.mark.parametrize("on_device", [True, False])
@@ -117,6 +128,7 @@ def test_the_memory_of_a_card_is_what_was_said(
         pass
     peak = torch.cuda.max_memory_allocated()
     assert peak <= 1.1 * way.device_bytes
+    # Not only because too much was said.
     assert peak >= 0.2 * way.device_bytes
 
 
@@ -204,7 +216,6 @@ def test_resuming_on_a_card(data: Path, tmp_path: Path) -> None:
     for epochs in (2, 4):
         settings = QUICK | {"training.epochs": epochs}
         train(request(data, tmp_path / "run", settings, device="cuda"))
-    rows = list(csv.DictReader((tmp_path / "run" / "history.csv").open()))
-    steps = [int(row["step"]) for row in rows]
+    steps = [int(row["step"]) for row in history(tmp_path / "run")]
     assert steps == sorted(set(steps))
     assert steps[-1] == 4 * QUICK["training.steps_per_epoch"]

@@ -110,23 +110,28 @@ def apply(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
     return _intensity(images, drawn), labels
 
 
+def _beside(values: Tensor, images: Tensor) -> Tensor:
+    """Few numbers on the images' device; nothing waits for what a card still computes."""
+    return values.to(images.device, non_blocking=images.is_cuda)
+
+
 def _spatial(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
     size = images.shape[2:]
     images, labels = images.clone(), labels.clone()
     for axis, flips in enumerate(drawn.flips.unbind(1)):
         if bool(flips.any()):
             # The whole batch at once: a few large operations instead of many small ones.
-            mirrored = flips.to(images.device).reshape(-1, *(1,) * len(size))
+            mirrored = _beside(flips, images).reshape(-1, *(1,) * len(size))
             images = torch.where(mirrored[:, None], images.flip(axis + 2), images)
             labels = torch.where(mirrored, labels.flip(axis + 1), labels)
-    chosen = drawn.moved.nonzero().flatten().to(images.device)
+    chosen = _beside(drawn.moved.nonzero().flatten(), images)
     if len(chosen) == 0:
         return images, labels
     half = torch.tensor(size, dtype=torch.float32) / 2
     theta = drawn.matrix[drawn.moved] * half[None, None, :] / half[None, :, None]
     # torch orders coordinates from the last axis to the first.
     theta = theta.flip(1, 2)
-    theta = functional.pad(theta, (0, 1)).to(images.device)
+    theta = _beside(functional.pad(theta, (0, 1)), images)
     grid = functional.affine_grid(theta, [len(chosen), 1, *size], align_corners=False)
     images[chosen] = functional.grid_sample(
         images[chosen], grid, mode="bilinear", padding_mode="zeros", align_corners=False
@@ -144,7 +149,7 @@ def _intensity(images: Tensor, drawn: Draw) -> Tensor:
     ones = (1,) * (images.ndim - 1)
 
     def per_sample(values: Tensor) -> Tensor:
-        return values.to(images.device).reshape(-1, *ones)
+        return _beside(values, images).reshape(-1, *ones)
 
     axes = list(range(2, images.ndim))
     if bool((drawn.blur > 0).any()):
@@ -169,12 +174,13 @@ def _intensity(images: Tensor, drawn: Draw) -> Tensor:
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
     chosen = (sigma > 0).nonzero().flatten()
-    part = images[chosen.to(images.device)]
+    there = _beside(chosen, images)
+    part = images[there]
     samples, channels, *size = part.shape
     radius = 3
     offset = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offset[None] / sigma[chosen, None].clamp_min(1e-3)) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).to(images.device, images.dtype)
+    kernel = _beside(kernel / kernel.sum(1, keepdim=True), images).to(images.dtype)
     kernel = kernel.repeat_interleave(channels, 0)
     flat = part.reshape(samples * channels, 1, *size)
     flat = flat.transpose(0, 1)
@@ -187,5 +193,5 @@ def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
         padded = functional.pad(flat, pad, mode="replicate")
         flat = convolve(padded, kernel.reshape(-1, 1, *shape), groups=samples * channels)
     images = images.clone()
-    images[chosen.to(images.device)] = flat.transpose(0, 1).reshape(part.shape)
+    images[there] = flat.transpose(0, 1).reshape(part.shape)
     return images

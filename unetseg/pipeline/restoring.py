@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unetseg.geometry import Box, inside, replaced, sizes_of
-from unetseg.pipeline.resampling import CHUNK_BYTES, Taps, chunks, needed, resampled
+from unetseg.pipeline.resampling import Taps, chunks, needed, resampled
 
 # Cells of the grid along each edge of a block in which the classes that can win are looked for.
 _BLOCK, _VALUES = 16, 200_000
@@ -167,15 +167,7 @@ def _able(near: Tensor) -> Tensor:
 def _largest_of_all(
     outputs: Tensor, where: Box, axes: Sequence[Taps], box: Box, result: Tensor
 ) -> None:
-    best: Tensor | None = None
-    several = max(1, CHUNK_BYTES // max(1, 4 * result.numel()))
-    for first in range(0, outputs.shape[-1], several):
-        fine = interpolated(outputs[..., first : first + several], where, axes, box)
-        value, index = fine.max(0)
-        index = (index + first).to(result.dtype)
-        if best is None:
-            best = value
-            result.copy_(index)
-        else:
-            torch.where(value > best, index, result, out=result)
-            torch.maximum(value, best, out=best)
+    """All classes at once, so many planes at a time as a chunk holds."""
+    for part in chunks(box, 0, 4 * outputs.shape[-1] * result[:1].numel()):
+        best = interpolated(outputs, where, axes, part).max(0).indices
+        result[inside(part, box)] = best.to(result.dtype)

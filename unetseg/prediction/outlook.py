@@ -1,6 +1,6 @@
 """What a prediction will need, known from the header: memory, and a way that keeps to it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -28,6 +28,8 @@ _MOST_PARTS = 64
 _SHARE = 0.85
 # As large as a scan's class numbers: its mask, and the bytes that are compressed.
 _COPIES = 3
+# A chunk of interpolated outputs: what it is made from, before and after an axis, the largest.
+_FINE_COPIES = 4
 # Cleaning numbers the components of a class in four bytes a voxel, twice.
 _CLEANING_BYTES = 9
 
@@ -221,7 +223,7 @@ class Foresight:
         device, host = self._computing(tiling, walk)
         host += image + numbers
         if walk.on_device:
-            device += waiting
+            device += waiting + self._deciding_bytes(tiling, walk, placement.turned.shape)
         else:
             host += waiting
         host += self._maps_bytes(voxels)
@@ -240,6 +242,13 @@ class Foresight:
             device,
             windows * each.seconds,
         )
+
+    def _deciding_bytes(self, tiling: Tiling, walk: Walk, turned: Sequence[int]) -> int:
+        """What a card takes to interpolate a chunk of outputs and to find the largest of them."""
+        plane = 4 * self.segmenter.task.outputs * prod(turned[1:])
+        depth = (tiling.window[walk.axis] + 1) / tiling.size[walk.axis]
+        slab = ceil(min(1, depth) * turned[0]) * plane
+        return _FINE_COPIES * min(max(CHUNK_BYTES, plane), slab)
 
     def _maps_bytes(self, voxels: int) -> int:
         """What a chunk of probabilities takes: interpolated, in the making, being written."""
