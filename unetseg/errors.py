@@ -68,6 +68,10 @@ class DataError(UnetsegError):
     exit_code = 3
 
 
+class AmbiguousAxes(DataError):
+    """A file names no axes, and they can be read in more than one way."""
+
+
 class ShapeMismatch(DataError):
     """Two arrays that must cover the same voxels do not."""
 

@@ -12,9 +12,48 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.geometry import Box, Geometry
+from unetseg.geometry import Box, Geometry, Unit
 
 Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """How the axes of a file were understood.
+
+    letters : one per axis of the file, in its order: T time, C channels, S colours, Z, Y, X
+    sizes : of these axes
+    notes : what else was recognised, such as alpha that is left out
+    """
+
+    letters: str
+    sizes: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class View:
+    """What of a file is looked at, and what a person says of it that the file does not.
+
+    axes : one letter per axis of the file, see Axes; empty: as the file says
+    mask_axes : the same of the mask that belongs to it
+    channels : names, or numbers from 0, in the order in which they are wanted; empty: all
+    names : of the channels that were chosen; empty: as the file says
+    pixel_size : edge lengths along X and Y, or X, Y and Z, in `unit`; empty: as the file says
+    time, scene : which time point and which image of the file, from 0; None: there is one only
+    """
+
+    axes: str = ""
+    mask_axes: str = ""
+    channels: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    pixel_size: tuple[float, ...] = ()
+    unit: Unit = "um"
+    time: int | None = None
+    scene: int | None = None
+
+
+AS_IT_IS = View()
 
 
 @dataclass(frozen=True)
@@ -39,6 +78,7 @@ class Scan:
     channels : C names
     is_picture : the channels are the colours of a picture (grey or red, green, blue), so that
         grey and colour files may stand in one set
+    axes : of the file, where its format tells them
     """
 
     array: NDArray[Any]
@@ -46,13 +86,14 @@ class Scan:
     channels: tuple[str, ...]
     source: Source
     is_picture: bool = False
+    axes: Axes | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A scan on disk, known from its header; voxels are read when they are asked for.
 
-    geometry, channels, source, is_picture : as of the Scan
+    geometry, channels, source, is_picture, axes : as of the Scan
     dtype : of the voxels that `read` gives
     block : spatial sizes of the boxes in which the file is stored (tiles, chunks); the whole shape
         where any box costs as much as the whole file
@@ -66,6 +107,7 @@ class Opened:
     block: tuple[int, ...]
     read: Callable[[Box], NDArray[Any]]
     is_picture: bool = False
+    axes: Axes | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +124,14 @@ class Mask:
 
     array : (*S) integer, the values written to the file
     labels : the values with their names, background included; empty if nobody named them
+    classes : where the values are ids of objects: the class value of each, that of id k at k - 1;
+        empty where all are of one class
     """
 
     array: NDArray[np.integer[Any]]
     geometry: Geometry
     labels: tuple[Label, ...] = ()
+    classes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +141,7 @@ class Case:
     images : one file, or one file per channel in channel order
     columns : of its row in a CSV list, the columns that hold no file and no split, with their cells
     group : what it shares with the cases that must stay in its fold (a patient); None: it is alone
+    view : what of its files is looked at
     """
 
     name: str
@@ -104,6 +150,7 @@ class Case:
     split: Split = "train"
     columns: tuple[tuple[str, str], ...] = ()
     group: str | None = None
+    view: View = AS_IT_IS
 
 
 @dataclass(frozen=True)
@@ -201,7 +248,8 @@ class Progress:
 class EpochDone:
     """One line of history.csv.
 
-    dice : mean over validation cases per foreground class, NaN where undefined
+    score : what validation is judged by: Dice, AP
+    values : of the score's columns (foreground classes, IoUs), NaN where undefined
     steps_per_second, waiting : NaN where the steps were taken by a command that broke off
     """
 
@@ -212,9 +260,23 @@ class EpochDone:
     loss: float
     steps_per_second: float
     waiting: float
-    dice: tuple[float, ...]
-    mean_dice: float
+    values: tuple[float, ...]
+    mean: float
     is_best: bool
+    score: str = "Dice"
+
+
+@dataclass(frozen=True)
+class ObjectCount:
+    """The objects of one class.
+
+    median_diameter : of the circles or balls that are as large as they, in the scan's unit; NaN
+        where there are none
+    """
+
+    name: str
+    count: int
+    median_diameter: float
 
 
 @dataclass(frozen=True)
@@ -225,6 +287,8 @@ class FileDone:
     scans : its files, one or one per channel
     counts : voxels per class name
     voxel_volume : in `unit`, mm^3 or um^2 and so on
+    objects : per class, where the mask has an id for each object
+    exports : what was written beside the mask for other programs
     """
 
     scans: tuple[Path, ...]
@@ -235,6 +299,8 @@ class FileDone:
     counts: tuple[tuple[str, int], ...] = ()
     voxel_volume: float = field(default=float("nan"))
     unit: str = ""
+    objects: tuple[ObjectCount, ...] = ()
+    exports: tuple[Path, ...] = ()
 
     @property
     def path(self) -> Path:

@@ -89,6 +89,8 @@ TASKS = Registry(
     {
         "semantic": "unetseg.tasks.semantic:Semantic",
         "regions": "unetseg.tasks.regions:Regions",
+        "instances": "unetseg.tasks.instances:Instances",
+        "borders": "unetseg.tasks.borders:Borders",
     },
 )
 FORMATS = Registry(
@@ -99,5 +101,18 @@ FORMATS = Registry(
         "tiff": "unetseg.formats.tiff:Tiff",
         "picture": "unetseg.formats.picture:Picture",
         "ome-zarr": "unetseg.formats.ome_zarr:OmeZarr",
+        "mgz": "unetseg.formats.mgz:Mgz",
+        "itk": "unetseg.formats.itk:Itk",
+        "dicom": "unetseg.formats.dicom:Dicom",
+        "bio": "unetseg.formats.bio:Bio",
+    },
+)
+EXPORTS = Registry(
+    "export",
+    "unetseg.exports",
+    {
+        "rois": "unetseg.exporting.rois:Rois",
+        "geojson": "unetseg.exporting.geojson:GeoJson",
+        "dicom-seg": "unetseg.exporting.dicom_seg:DicomSeg",
     },
 )

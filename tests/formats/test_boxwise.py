@@ -292,9 +292,10 @@ def test_the_memory_of_writing_does_not_grow_with_the_mask(tmp_path: Path, suffi
     code = f"""
 from pathlib import Path
 import numpy as np
-from unetseg.formats import mask_file
+from unetseg.formats import mask_file, suffixes
 from unetseg.geometry import Geometry
 from unetseg.records import Scan, Source
+suffixes()  # what the formats import is not what writing needs
 def peak():
     # Not ru_maxrss, which a child takes over from its parent.
     text = Path("/proc/self/status").read_text()

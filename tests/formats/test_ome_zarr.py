@@ -331,7 +331,7 @@ def test_axes_that_the_array_does_not_have(tmp_path: Path) -> None:
 
 
 def test_refused_stores(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"3 time points in one image"):
+    with pytest.raises(DataError, match=r"3 time points in one file"):
         read_scan(save(tmp_path / "t.zarr", noise((3, 4, 5)), "tyx"))
     with pytest.raises(DataError, match=r"axis q with 3 entries is neither"):
         read_scan(save(tmp_path / "q.zarr", noise((3, 4, 5)), "qyx"))

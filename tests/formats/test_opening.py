@@ -90,7 +90,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "stack.tif": tiff((12, 40, 50)),
     "float.tif": tiff((40, 50), "float32"),
     "bilevel.tif": tiff((40, 50), "bool"),
-    "channels.tif": tiff((5, 40, 50)),
+    "channels.tif": tiff((5, 40, 50), metadata={"axes": "CYX"}),
     "last.tif": tiff((40, 50, 5)),
     "big_endian.tif": tiff((12, 40, 50), byteorder=">"),
     "strips.tif": tiff((61, 50), compression="zlib", rowsperstrip=7, predictor=True),
@@ -101,9 +101,16 @@ FILES: dict[str, Callable[[Path], None]] = {
     "imagej.tif": tiff((6, 3, 40, 50), imagej=True, metadata={"axes": "ZCYX"}),
     "ome.ome.tif": tiff((3, 6, 40, 50), ome=True, metadata={"axes": "CZYX"}, compression="zlib"),
     "rgb.tif": tiff((31, 42, 3), "uint8", photometric="rgb"),
-    "planar.tif": tiff((3, 31, 42), "uint8", photometric="rgb", planarconfig="separate"),
+    "planar.tif": tiff(
+        (3, 31, 42), "uint8", photometric="rgb", planarconfig="separate", metadata=None
+    ),
     "planar_tiles.tif": tiff(
-        (3, 61, 70), "uint8", photometric="rgb", planarconfig="separate", tile=(16, 32)
+        (3, 61, 70),
+        "uint8",
+        photometric="rgb",
+        planarconfig="separate",
+        tile=(16, 32),
+        metadata=None,
     ),
     "rgba.tif": tiff((31, 42, 4), "uint8", photometric="rgb", extrasamples=["unassalpha"]),
     "rgb_stack.tif": tiff((7, 31, 42, 3), "uint8", photometric="rgb", compression="zlib"),

@@ -15,10 +15,10 @@ from PIL import Image
 from unetseg.errors import DataError, ShapeMismatch
 from unetseg.formats import Format, read_mask, read_scan, write_mask
 from unetseg.formats.tiff import Tiff
-from unetseg.formats.tiff_axes import roles
+from unetseg.formats.tiff_axes import readings, roles
 from unetseg.formats.units import micrometres
 from unetseg.geometry import Geometry, whole_box
-from unetseg.records import Mask, Scan
+from unetseg.records import Mask, Scan, View
 
 
 def counting(shape: tuple[int, ...], dtype: str = "uint16") -> np.ndarray:
@@ -49,9 +49,6 @@ def test_it_is_a_format() -> None:
     ("shape", "axes", "is_plain", "expected"),
     [
         ((50, 60), "YX", True, "YX"),
-        ((5, 100, 100), "IYX", True, "CYX"),
-        ((5, 100, 100), "QYX", True, "CYX"),
-        ((8, 32, 40), "IYX", True, "CYX"),
         ((9, 90, 90), "IYX", True, "ZYX"),
         ((8, 31, 40), "IYX", True, "ZYX"),
         ((31, 61, 57), "QYX", True, "ZYX"),
@@ -70,10 +67,32 @@ def test_it_is_a_format() -> None:
         ((12, 4, 100, 100), "IZYX", False, "CZYX"),
         ((12, 4, 100, 100), "ICYX", False, "ZCYX"),
         ((50, 60, 5), "YXS", True, "YXS"),
+        ((5, 90, 90), "TYX", False, "TYX"),
+        ((5, 3, 90, 90), "TCYX", False, "TCYX"),
     ],
 )
 def test_roles(shape: tuple[int, ...], axes: str, is_plain: bool, expected: str) -> None:
     assert roles(shape, axes, is_plain=is_plain, is_mask=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "expected"),
+    [
+        ((5, 100, 100), "IYX", ("CYX", "ZYX")),
+        ((5, 100, 100), "QYX", ("CYX", "ZYX")),
+        ((3, 512, 512), "QYX", ("CYX", "ZYX")),
+        ((8, 32, 40), "IYX", ("CYX", "ZYX")),
+        ((4, 5, 90, 90), "QQYX", ("CZYX", "ZCYX")),
+        ((9, 12, 90, 90), "QQYX", ("CZYX", "ZCYX", "ZYXC")),
+        ((6, 5, 90, 90), "ITYX", ("ZTYX", "CTYX")),
+    ],
+)
+def test_what_the_sizes_do_not_tell(
+    shape: tuple[int, ...], axes: str, expected: tuple[str, ...]
+) -> None:
+    assert readings(shape, axes, is_plain=True, is_mask=False)[0] == expected
+    with pytest.raises(DataError, match=f"more than one way.*--axes {expected[0]}.*{expected[1]}"):
+        roles(shape, axes, is_plain=True, is_mask=False)
 
 
 @pytest.mark.parametrize("shape", [(5, 100, 100), (64, 64, 5), (31, 61, 57)])
@@ -84,10 +103,8 @@ def test_a_mask_has_no_channels(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("shape", "axes", "message"),
     [
-        ((5, 90, 90), "TYX", "5 time points.*one file per time point.*Image > Properties"),
         ((5, 90, 90), "RYX", "5 positions"),
         ((16, 90, 90), "HYX", "axis H with 16 entries"),
-        ((9, 12, 90, 90), "QQYX", "four axes without names"),
         ((2, 3, 4, 90, 90), "QQQYX", "do not make an image.*QQQYX"),
         ((2, 90, 90, 3), "CYXS", "do not make an image"),
         ((90, 80), "XY", "do not make an image"),
@@ -105,11 +122,10 @@ ZYX, OME_ZYX = {"metadata": {"axes": "ZYX"}}, {"ome": True, "metadata": {"axes":
     ("stored", "options", "expected", "place"),
     [
         ((40, 50), {}, (1, 40, 50), (7, 9)),
-        ((5, 40, 50), {}, (5, 40, 50), (-1, 7, 9)),
+        ((5, 40, 50), {"metadata": {"axes": "CYX"}}, (5, 40, 50), (-1, 7, 9)),
         ((40, 50, 5), {}, (5, 40, 50), (7, 9, -1)),
         ((12, 40, 50), {}, (1, 12, 40, 50), (3, 7, 9)),
         ((5, 40, 50), ZYX, (1, 5, 40, 50), (3, 7, 9)),
-        ((5, 40, 50), {"metadata": None}, (5, 40, 50), (-1, 7, 9)),
         ((12, 40, 50), {"metadata": None}, (1, 12, 40, 50), (3, 7, 9)),
         ((5, 40, 50), {"imagej": True, **ZYX}, (1, 5, 40, 50), (3, 7, 9)),
         (
@@ -286,7 +302,7 @@ def test_micrometres(length: float, unit: str, expected: float | None) -> None:
             ("DAPI", "GFP"),
         ),
         ("a.tif", {"imagej": True, "metadata": {"axes": "CYX", "Labels": ["DAPI"]}}, ("0", "1")),
-        ("a.tif", {}, ("0", "1")),
+        ("a.tif", {"metadata": {"axes": "CYX"}}, ("0", "1")),
     ],
 )
 def test_channel_names(
@@ -339,9 +355,12 @@ def test_a_fourth_16_bit_sample_with_content_is_a_channel(tmp_path: Path) -> Non
 def test_planes_that_tifffile_took_for_colours(tmp_path: Path, count: int) -> None:
     array = np.moveaxis(colours(count), -1, 0)
     path = save(tmp_path / "a.tif", array, photometric="rgb", planarconfig="separate")
-    scan = read_scan(path)
+    with pytest.raises(DataError, match=r"--axes CYX \(channels\) or --axes ZYX \(slices\)"):
+        read_scan(path)
+    scan = read_scan(path, View(axes="CYX"))
     assert not scan.is_picture
     assert np.array_equal(scan.array, array)
+    assert read_scan(path, View(axes="SYX")).is_picture
     # The same file as a mask is a stack.
     assert Tiff().read_labels(path).geometry.shape == (count, 30, 40)
 
@@ -740,13 +759,14 @@ def test_suffixes_of_masks(name: str, suffix: str) -> None:
 
 @pytest.mark.real
 def test_real_files(real_data: Path) -> None:
-    for name, shape, dtype in (
-        ("imc_5ch/images/E34.tiff", (5, 100, 100), "float32"),
-        ("imc_5ch/labels/E34.tiff", (1, 100, 100), "uint16"),
-        ("nuclei_sample_3d/images/sample_3d.tif", (1, 31, 61, 57), "uint16"),
-        ("nuclei_sample_2d/images/sample_2d.tif", (1, 512, 512), "uint16"),
+    for name, axes, shape, dtype in (
+        # Five channels without a name, which its mask tells from slices.
+        ("imc_5ch/images/E34.tiff", "CYX", (5, 100, 100), "float32"),
+        ("imc_5ch/labels/E34.tiff", "", (1, 100, 100), "uint16"),
+        ("nuclei_sample_3d/images/sample_3d.tif", "", (1, 31, 61, 57), "uint16"),
+        ("nuclei_sample_2d/images/sample_2d.tif", "", (1, 512, 512), "uint16"),
     ):
-        scan = read_scan(real_data / name)
+        scan = read_scan(real_data / name, View(axes=axes))
         assert (scan.array.shape, scan.array.dtype.name) == (shape, dtype)
         expected = tifffile.imread(real_data / name)
         assert np.array_equal(scan.array.reshape(expected.shape), expected)

@@ -11,6 +11,7 @@ from stat import S_ISREG
 
 from unetseg.errors import DataError, one_line
 from unetseg.formats import is_readable, is_store, split_name
+from unetseg.formats.dicom import is_series
 from unetseg.records import Finding
 
 SHOWN = 3
@@ -61,7 +62,7 @@ def listed(folder: Path) -> Listing:
                 path = folder / entry.name
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
                     continue
-                is_image = is_readable(path)
+                is_image = is_readable(path) or (entry.is_dir() and is_series(path))
                 if entry.is_dir() and not (is_image and is_store(path)):
                     folders.append(path)
                 elif not is_image:
@@ -122,7 +123,11 @@ def is_there(path: Path) -> bool:
 
 
 def files_below(paths: Iterable[Path], folder: Path) -> tuple[File, ...]:
-    return tuple(File(path, without_suffix(path.relative_to(folder))) for path in paths)
+    # The whole path is asked for the suffix: folders have none.
+    return tuple(
+        File(path, composed((path.relative_to(folder).parent / split_name(path)[0]).as_posix()))
+        for path in paths
+    )
 
 
 def broken_links(paths: Sequence[Path], folder: Path) -> tuple[Finding, ...]:

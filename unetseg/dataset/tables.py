@@ -1,6 +1,5 @@
 """A CSV file with a row per case: image, label (or mask, truth), split and others if wanted."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from unetseg.dataset.listing import counted, is_there, listed, some, without_suf
 from unetseg.dataset.readings import Reading
 from unetseg.errors import DataError, nearest, one_line
 from unetseg.formats import is_readable
+from unetseg.formats.spreadsheet import csv_rows
 from unetseg.records import Case, Finding, Split
 
 IMAGE_COLUMNS = ("image", "images")
@@ -42,7 +42,7 @@ def read_table(path: Path) -> Reading:
     Several channel files of an image are separated by `;`. An empty split means train.
     Raises DataError if the file is no UTF-8 CSV file or lacks the columns.
     """
-    rows = _rows(path)
+    rows = csv_rows(path)
     columns = _columns(rows[0]) if rows else None
     if columns is None:
         raise DataError(
@@ -85,27 +85,9 @@ def read_table(path: Path) -> Reading:
     )
 
 
-def _rows(path: Path) -> list[list[str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            file.seek(0)
-            # Spreadsheets write `;` where the comma separates decimals.
-            delimiter = next((mark for mark in ",;\t" if mark in header), ",")
-            return list(csv.reader(file, delimiter=delimiter, strict=True))
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "not in UTF-8", where=path, hint="save it as CSV UTF-8 from the spreadsheet"
-        ) from error
-    except csv.Error as error:
-        raise DataError(f"not a CSV file: {error}", where=path, hint="export it again") from error
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=path) from error
-
-
 def _has_columns(path: Path) -> bool:
     try:
-        rows = _rows(path)
+        rows = csv_rows(path)
     except DataError:
         return False
     return bool(rows) and _columns(rows[0]) is not None

@@ -11,9 +11,18 @@ from numpy.typing import DTypeLike, NDArray
 
 from unetseg.errors import DataError, UnetsegError, one_line
 from unetseg.formats.boxwise import MapsFile, MaskFile
+from unetseg.formats.dicom import is_series
 from unetseg.formats.remote import local, url_of
+from unetseg.formats.viewing import (
+    Contents,
+    Selective,
+    check_fixed,
+    contents_of,
+    viewed,
+    viewed_unread,
+)
 from unetseg.geometry import Box
-from unetseg.records import Label, Mask, Opened, Scan
+from unetseg.records import AS_IT_IS, Label, Mask, Opened, Scan, View
 from unetseg.registry import FORMATS
 
 
@@ -110,7 +119,8 @@ def split_name(path: Path) -> tuple[str, str]:
     for suffix in suffixes():
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return path.name[: -len(suffix)], path.name[-len(suffix) :]
-    return path.stem, path.suffix
+    # The name of a folder has no suffix: a DICOM series may be called by its number, 1.2.840.
+    return (path.name, "") if path.is_dir() else (path.stem, path.suffix)
 
 
 def format_of(path: Path) -> Format:
@@ -126,15 +136,17 @@ def format_of(path: Path) -> Format:
             parent.name.lower().endswith(format_.suffixes) for parent in path.parents
         ):
             return format_
+    if is_series(path):
+        return next(format_ for format_ in _formats() if format_.name == "dicom")
     raise DataError(
         "no known image format", where=path, expected=" ".join(suffixes()), got=path.suffix
     )
 
 
 def is_store(path: Path) -> bool:
-    """Whether the path is a folder that is a scan, such as scan.zarr, or a place below one."""
+    """Whether the path is a folder that is a scan: scan.zarr or a place below, a DICOM series."""
     try:
-        return path.is_dir() and format_of(path).is_folder
+        return path.is_dir() and (format_of(path).is_folder or is_series(path))
     except DataError:
         return False
 
@@ -157,40 +169,75 @@ def _existing(path: Path, format_: Format) -> None:
         raise DataError("the file is empty", where=path, hint="copy or export it again")
 
 
-def read_scan(path: Path) -> Scan:
+def read_scan(path: Path, view: View = AS_IT_IS) -> Scan:
     """Read an image file of any known format.
 
     Raises DataError, with the file's name, for whatever is wrong with it.
     """
-    return _read(path, labels=False)
+    path, format_ = _readable(path)
+    with _telling(path, format_):
+        return _seen(_taken(format_, path, view), view)
 
 
-def open_scan(path: Path) -> Opened:
+def open_scan(path: Path, view: View = AS_IT_IS) -> Opened:
     """What `read_scan` reads, by its header: not a voxel is read before a box is asked for.
 
     A colour picture keeps its three channels even where they are all the same.
 
     Raises DataError, with the file's name, for whatever is wrong with it; so does `read`.
     """
-    path = local(Path(path))
-    format_ = format_of(path)
-    _existing(path, format_)
+    path, format_ = _readable(path)
     with _telling(path, format_):
-        opened = format_.open(path)
+        if isinstance(format_, Selective):
+            opened = format_.open(path, view)
+        else:
+            opened = format_.open(path)
+            check_fixed(opened, view)
+        opened = viewed_unread(opened, view)
+    inner = opened.read
 
     def read(box: Box) -> NDArray[Any]:
         with _telling(path, format_):
-            return opened.read(box)
+            return inner(box)
 
     return replace(opened, read=read)
 
 
-def _read(path: Path, *, labels: bool) -> Scan:
+def contents(path: Path, view: View = AS_IT_IS, *, is_mask: bool = False) -> Contents:
+    """What is in a file by its header: axes, and how they can be read; scenes.
+
+    view : with axes, these are the only way to read it; with a scene, it is that one's contents
+
+    Raises DataError, with the file's name, for whatever is wrong with it.
+    """
+    path, format_ = _readable(path)
+    with _telling(path, format_):
+        if isinstance(format_, Selective):
+            return format_.contents(path, view, is_mask=is_mask)
+        opened = format_.open(path)
+        check_fixed(opened, view)
+        return contents_of(opened)
+
+
+def _readable(path: Path) -> tuple[Path, Format]:
+    """The path and its format. Raises DataError if there is nothing to read."""
     path = local(Path(path))
     format_ = format_of(path)
     _existing(path, format_)
-    with _telling(path, format_):
-        return format_.read_labels(path) if labels else format_.read(path)
+    return path, format_
+
+
+def _taken(format_: Format, path: Path, view: View, *, labels: bool = False) -> Scan:
+    """The voxels of a file, at the time point and the scene of a view."""
+    if isinstance(format_, Selective):
+        return format_.read_labels(path, view) if labels else format_.read(path, view)
+    scan = format_.read_labels(path) if labels else format_.read(path)
+    check_fixed(scan, view)
+    return scan
+
+
+def _seen(scan: Scan, view: View) -> Scan:
+    return scan if view == AS_IT_IS else viewed(scan, view)
 
 
 @contextmanager
@@ -198,13 +245,8 @@ def _telling(path: Path, format_: Format) -> Iterator[None]:
     """Whatever a reader fails with as a DataError that names the file."""
     try:
         yield
-    except DataError as error:
-        if error.where:
-            raise
-        raise DataError(
-            error.what, where=path, expected=error.expected, got=error.got, hint=error.hint
-        ) from error
-    except UnetsegError:
+    except UnetsegError as error:
+        error.where = error.where or str(path)
         raise
     except MemoryError as error:
         raise DataError("does not fit in memory", where=path) from error
@@ -220,16 +262,20 @@ def _telling(path: Path, format_: Format) -> Iterator[None]:
         ) from error
 
 
-def read_mask(path: Path, *, is_drawn: bool = True) -> Mask:
+def read_mask(path: Path, *, is_drawn: bool = True, view: View = AS_IT_IS) -> Mask:
     """Read a label file: integer values, exactly as stored.
 
     is_drawn : a truth, which is refused if it looks blurred; a prediction is taken as it is
+    view : its axes are those of the mask file itself
 
     Raises DataError if the file is lossy, coloured, fractional, blurred or has several channels.
     """
     from unetseg.formats.labels import checked_labels
 
-    return checked_labels(_read(path, labels=True), is_drawn=is_drawn)
+    path, format_ = _readable(path)
+    with _telling(path, format_):
+        scan = _seen(_taken(format_, path, view, labels=True), view)
+    return checked_labels(scan, is_drawn=is_drawn)
 
 
 def write_mask(mask: Mask, path: Path, like: Scan) -> None:

@@ -71,6 +71,20 @@ class MapsFile(Protocol):
         ...
 
 
+class Voxels(Protocol):
+    """An array in memory or on disk, (*S), (K, *S) or (T, *S)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The voxels of a box."""
+        ...
+
+
 def stored_type(dtype: DTypeLike) -> np.dtype[Any]:
     """How maps are stored: as float32, float16, or uint8, which stands for bool as well.
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from unetseg.colours import COLOURS
 from unetseg.errors import DataError
+from unetseg.formats.naming import named_axes
 from unetseg.formats.units import micrometres
 from unetseg.geometry import Geometry, Unit
-from unetseg.records import Label
+from unetseg.records import Axes, Label
 
 Version = Literal["0.4", "0.5"]
 
@@ -152,18 +153,49 @@ def _combined(
 
 
 def check_axes(image: Image) -> None:
-    """Raises DataError for time points and for axes that are neither space nor channels."""
+    """Raises DataError for axes that are neither space nor time nor channels."""
     for axis in image.axes:
-        if axis.name == "t" and axis.size > 1:
-            raise DataError(
-                f"{axis.size} time points in one image are not supported",
-                hint="save one image per time point",
-            )
         if not axis.is_space and axis.name not in ("t", "c") and axis.size > 1:
             raise DataError(
                 f"axis {axis.name} with {axis.size} entries is neither space nor channels",
                 hint="save one image per entry",
             )
+
+
+def axes_read(image: Image) -> Axes:
+    """The axes of the array, in its order."""
+    letters = "".join(axis.name.upper() for axis in image.axes)
+    return Axes(letters, tuple(axis.size for axis in image.axes))
+
+
+def with_letters(image: Image, letters: str) -> Image:
+    """The image with other names for its axes, all of them or those of several entries.
+
+    Raises DataError if there are not as many.
+    """
+    sizes = [axis.size for axis in image.axes]
+    places = named_axes(sizes, [a.size > 1 or a.name in "yx" for a in image.axes], letters)
+    axes = list(image.axes)
+    unused = [name for name in "tcz" if name.upper() not in letters]
+    for k in range(len(axes)):
+        if k in places:
+            axes[k] = replace(axes[k], name=letters[places.index(k)].lower())
+        elif axes[k].name not in unused:
+            axes[k] = replace(axes[k], name=unused.pop(0))
+        else:
+            unused.remove(axes[k].name)
+    return replace(image, axes=tuple(axes))
+
+
+def at_one_time(image: Image, time: int | None) -> Image:
+    """The image as it is at a time point: its axis of time, where there is one, has one entry."""
+    axes = tuple(
+        replace(a, size=1, translation=a.translation + (time or 0) * a.scale)
+        if a.name == "t"
+        else a
+        for a in image.axes
+    )
+    return replace(image, axes=axes)
 
 
 def geometry_of(image: Image) -> Geometry:

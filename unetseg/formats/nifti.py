@@ -1,26 +1,21 @@
 """NIfTI-1 and NIfTI-2 in one file, plain or gzipped."""
 
 import logging
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from gzip import BadGzipFile
 from io import BytesIO
 from math import prod
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
-from isal.igzip import IGzipFile
-from isal.isal_zlib import IsalError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import DTypeLike, NDArray
 
 from unetseg.errors import DataError
-from unetseg.files import replacing, telling
 from unetseg.formats.boxes import read_box, row_block
 from unetseg.formats.boxwise import Gathered, Raw, stored_labels, stored_maps, stored_type
+from unetseg.formats.gzipped import MOST_GZIP, is_gzipped, reading, saving, write_voxels
+from unetseg.formats.naming import x_first
 from unetseg.formats.voxels import (
     check_grid,
     checked_values,
@@ -30,14 +25,6 @@ from unetseg.formats.voxels import (
 )
 from unetseg.geometry import Box, Geometry, Unit
 from unetseg.records import Label, Mask, Opened, Scan, Source
-
-# Deflate cannot do better than 1032 to 1.
-_MOST_GZIP = 1100
-# Of igzip's levels 0 to 3: 3 takes seven times as long for a mask a tenth smaller.
-_GZIP_LEVEL = 1
-_COPY_BYTES = 1 << 20
-# The types of isal call its error an instance of one.
-_DAMAGED = (EOFError, BadGzipFile, cast(type[Exception], IsalError))
 
 _UNITS: dict[int, tuple[Unit, float]] = {1: ("mm", 1000.0), 3: ("um", 1.0)}
 
@@ -72,9 +59,9 @@ class Nifti:
 
         Raises DataError for damaged, complex, RGB or more than 4-D data.
         """
-        with _reading(path) as stream:
+        with reading(path) as stream:
             raw, header = _headers(stream.read(nib.Nifti2Header.sizeof_hdr))
-            zipped = isinstance(stream, IGzipFile)
+            zipped = is_gzipped(stream)
         dtype = header.get_data_dtype()
         if dtype.names:
             raise DataError(
@@ -84,12 +71,12 @@ class Nifti:
         offset = header.get_data_offset()
         needed = dtype.itemsize * prod(_shape(header))
         there = path.stat().st_size
-        if offset + needed > there * (_MOST_GZIP if zipped else 1):
+        if offset + needed > there * (MOST_GZIP if zipped else 1):
             raise too_large(needed, there)
         spatial, channels = _split(_shape(header))
 
         def read(box: Box) -> NDArray[Any]:
-            with _reading(path) as stream:
+            with reading(path) as stream:
                 # The first axis of a NIfTI is its fastest.
                 stored = (channels, *spatial[::-1])
                 array = read_box(stream, offset, stored, dtype, (slice(0, channels), *box[::-1]))
@@ -105,6 +92,7 @@ class Nifti:
             Source(path, self.name, raw),
             spatial if zipped else row_block(spatial[::-1], dtype.itemsize)[::-1],
             read,
+            axes=x_first(spatial, channels),
         )
 
     def read(self, path: Path) -> Scan:
@@ -128,7 +116,10 @@ class Nifti:
         """Write a mask whose header has the geometry fields of the scan's, bit for bit."""
         check_grid(mask, like)
         header = _header_like(like)
-        _write(smallest_integers(mask.array).reshape(_stored_shape(header, like)), header, path)
+        array = smallest_integers(mask.array).reshape(_stored_shape(header, like))
+        start = _start(header, array.shape, array.dtype)
+        array = array.astype(header.get_data_dtype(), copy=False)
+        write_voxels(path, start, array, is_zipped=_is_zipped(path))
 
     def mask_file(
         self,
@@ -143,7 +134,11 @@ class Nifti:
         kept = np.dtype(dtype)
         start = _start(header, _stored_shape(header, like), kept)
         raw = _raw(path, like.geometry.shape, kept, start, like.geometry.ndim)
-        return Gathered(raw, lambda values: stored_labels(values, kept), _saving(path, start))
+        return Gathered(
+            raw,
+            lambda values: stored_labels(values, kept),
+            saving(path, start, is_zipped=_is_zipped(path)),
+        )
 
     def maps_file(
         self,
@@ -168,23 +163,11 @@ class Nifti:
         spatial = like.geometry.shape
         start = _start(header, (*(*spatial, 1)[:3], len(names)), kept)
         raw = _raw(path, (len(names), *spatial), kept, start, len(spatial))
-        return Gathered(raw, lambda values: stored_maps(values, dtype), _saving(path, start))
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[IO[bytes]]:
-    with path.open("rb") as plain:
-        zipped = plain.read(2) == b"\x1f\x8b"
-        plain.seek(0)
-        try:
-            # An IGzipFile given to cast: typeshed knows it as a stream of its own kind.
-            yield cast(IO[bytes], IGzipFile(fileobj=plain)) if zipped else plain
-        except _DAMAGED as error:
-            raise DataError(
-                f"the gzip stream is damaged or cut short: {error}",
-                where=path,
-                hint="copy or export the file again",
-            ) from error
+        return Gathered(
+            raw,
+            lambda values: stored_maps(values, dtype),
+            saving(path, start, is_zipped=_is_zipped(path)),
+        )
 
 
 def _headers(block: bytes) -> tuple[nib.Nifti1Header, nib.Nifti1Header]:
@@ -300,48 +283,9 @@ def _start(header: nib.Nifti1Header, shape: tuple[int, ...], dtype: np.dtype[Any
     return start.getvalue()
 
 
-def _write(array: NDArray[Any], header: nib.Nifti1Header, path: Path) -> None:
-    start = _start(header, array.shape, array.dtype)
-    data = np.ascontiguousarray(array.astype(header.get_data_dtype(), copy=False).T)
-    content = data.reshape(-1).view(np.uint8).data
-    with _writing(path) as stream:
-        # In the pieces of `_saving`: gzip's bytes depend on them.
-        end = _COPY_BYTES - len(start)
-        stream.write(start + bytes(content[:end]))
-        for first in range(end, len(content), _COPY_BYTES):
-            stream.write(content[first : first + _COPY_BYTES])
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[IO[bytes]]:
-    with replacing(path) as temporary, temporary.open("wb") as plain:
-        if _is_zipped(path):
-            # Neither name nor time: the same mask gives the same bytes.
-            with IGzipFile("", "wb", _GZIP_LEVEL, plain, mtime=0) as zipped:
-                yield cast(IO[bytes], zipped)
-        else:
-            yield plain
-
-
 def _is_zipped(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
 
 def _raw(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], start: bytes, ndim: int) -> Raw:
     return Raw(path, shape, dtype, ndim=ndim, offset=len(start), is_x_first=True)
-
-
-def _saving(path: Path, start: bytes) -> Callable[[Raw], None]:
-    """What makes a NIfTI from a raw file with room for the header."""
-
-    def save(raw: Raw) -> None:
-        with telling(path):
-            with raw.path.open("r+b") as file:
-                file.write(start)
-            if not _is_zipped(path):
-                raw.path.replace(path)
-                return
-        with _writing(path) as stream, raw.path.open("rb") as file:
-            shutil.copyfileobj(file, stream, _COPY_BYTES)
-
-    return save

@@ -1,7 +1,7 @@
 """OME-Zarr: NGFF 0.4 (Zarr 2) and 0.5 (Zarr 3), in a folder or behind an address."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from unetseg.errors import DataError
 from unetseg.formats import ngff
-from unetseg.formats.boxwise import stored_labels, stored_maps, stored_type
+from unetseg.formats.boxwise import Voxels, stored_labels, stored_maps, stored_type
 from unetseg.formats.remote import remote_store, url_of
+from unetseg.formats.viewing import Contents, check_time, scenes_of
 from unetseg.formats.voxels import (
     check_grid,
     checked_values,
@@ -20,7 +21,7 @@ from unetseg.formats.voxels import (
 )
 from unetseg.formats.zarr_writing import Layout, Store
 from unetseg.geometry import Box, whole_box
-from unetseg.records import Label, Mask, Opened, Scan, Source
+from unetseg.records import AS_IT_IS, Label, Mask, Opened, Scan, Source, View
 
 if TYPE_CHECKING:
     from zarr import Array, Group
@@ -48,20 +49,35 @@ class OmeZarr:
     suffixes = (".ome.zarr", ".zarr")
     is_folder = True
 
-    def open(self, path: Path) -> Opened:
+    def contents(self, path: Path, view: View, *, is_mask: bool = False) -> Contents:
+        """What is in the store. Raises DataError as `open` does."""
+        del is_mask
+        names = scene_names(_group(path))
+        if len(names) > 1 and view.scene is None:
+            # They may differ: the first tells only that there are several.
+            view = replace(view, scene=0)
+        image, _ = _image(path, view)
+        kept = [axis for axis in image.axes if axis.size > 1 or axis.name in "yx"]
+        letters = "".join(axis.name.upper() for axis in kept)
+        return Contents(tuple(axis.size for axis in kept), (letters,), (), scenes_of(names))
+
+    def open(self, path: Path, view: View = AS_IT_IS) -> Opened:
         """The image by its metadata; boxes cost the chunks that they touch.
 
-        Raises DataError for plates, several images, time points and arrays without axes.
+        view : axes, time point and scene; what else is in it is for others to do
+
+        Raises DataError for plates, several images or time points of which none is chosen, and
+        arrays without axes.
         """
-        return _opened(path)
+        return _opened(path, view)
 
-    def read(self, path: Path) -> Scan:
+    def read(self, path: Path, view: View = AS_IT_IS) -> Scan:
         """The whole image. Raises DataError for what `open` refuses and non-finite values."""
-        return whole(_opened(path))
+        return whole(_opened(path, view))
 
-    def read_labels(self, path: Path) -> Scan:
+    def read_labels(self, path: Path, view: View = AS_IT_IS) -> Scan:
         """The same as `read`: labels are images of integers."""
-        return self.read(path)
+        return self.read(path, view)
 
     def mask_suffix(self, path: Path) -> str:  # noqa: ARG002 - every mask is an OME-Zarr
         return ".ome.zarr"
@@ -77,6 +93,23 @@ class OmeZarr:
         try:
             for box in store.boxes():
                 store.write(box, array[box])
+            store.finish()
+        finally:
+            store.discard()
+
+    def write_stack(self, voxels: Voxels, path: Path, like: Scan | Opened) -> None:
+        """Write a label image with an axis of time, as `write` does."""
+        count = voxels.shape[0]
+        layout = _mask_layout(path, like, voxels.dtype, ())
+        axes = tuple(axis for axis in layout.axes if axis.name != "t")
+        first = next((a for a in layout.axes if a.name == "t"), ngff.Axis("t", count))
+        layout = replace(layout, axes=(replace(first, size=count), *axes))
+        store = Store(path, layout)
+        try:
+            for time in range(count):
+                for box in store.boxes():
+                    values = voxels.read((slice(time, time + 1), *box))[0]
+                    store.write(box, values, time)
             store.finish()
         finally:
             store.discard()
@@ -106,14 +139,23 @@ class OmeZarr:
         return Store(path, layout, made_by=made_by)
 
 
-def _opened(path: Path) -> Opened:
-    group = _group(path)
-    group, attributes = _image_in(group)
+def _image(path: Path, view: View) -> tuple[ngff.Image, "Array[Any]"]:
+    """The metadata of the image that is looked at, and its array of full resolution."""
+    group, attributes = _image_in(_group(path), view.scene)
     image = ngff.parsed(attributes)
     array = _array(group, image.level)
     image = image.sized(array.shape)
+    if view.axes:
+        image = ngff.with_letters(image, view.axes)
     ngff.check_axes(image)
+    return image, array
+
+
+def _opened(path: Path, view: View) -> Opened:
+    image, array = _image(path, view)
     names = [axis.name for axis in image.axes]
+    if "t" in names:
+        check_time(image.axes[names.index("t")].size, view.time)
     channel_axis = names.index("c") if "c" in names else None
     count = 1 if channel_axis is None else array.shape[channel_axis]
     kept = [k for k, axis in enumerate(image.axes) if axis.is_kept]
@@ -123,6 +165,9 @@ def _opened(path: Path) -> Opened:
         full = list(whole_box(array.shape))
         for k, axis in zip(kept, box, strict=True):
             full[k] = axis
+        if "t" in names:
+            time = view.time or 0
+            full[names.index("t")] = slice(time, time + 1)
         values = np.asarray(array[tuple(full)])
         order = ([] if channel_axis is None else [channel_axis], kept)
         rest = [k for k in range(values.ndim) if k not in (*order[0], *order[1])]
@@ -130,13 +175,16 @@ def _opened(path: Path) -> Opened:
         return checked_values(values.reshape(count, *values.shape[-len(kept) :]))
 
     channels = image.channels if len(image.channels) == count else tuple(map(str, range(count)))
+    # What belongs to a scene belongs to its place in the store.
+    place = path if view.scene is None else path / str(view.scene)
     return Opened(
         ngff.geometry_of(image),
         channels,
         checked_values(np.zeros(1, array.dtype)).dtype,
-        Source(path, OmeZarr.name, ZarrHeader(image)),
+        Source(place, OmeZarr.name, ZarrHeader(ngff.at_one_time(image, view.time))),
         tuple(min(stored[k], array.shape[k]) for k in kept),
         read,
+        axes=ngff.axes_read(image),
     )
 
 
@@ -165,8 +213,20 @@ def _without_metadata() -> DataError:
     )
 
 
-def _image_in(group: "Group") -> tuple["Group", Mapping[str, Any]]:
-    """The group of the one image in a group, and its attributes."""
+def scene_names(group: "Group") -> tuple[str, ...]:
+    """The images that a converter has put into a store, called 0, 1, ...; empty if it has not."""
+    attributes = ngff.attributes_of(group.attrs.asdict())
+    is_one = attributes.get("multiscales") or "plate" in attributes or attributes.get("labels")
+    if is_one or "bioformats2raw.layout" not in attributes:
+        return ()
+    found: list[str] = []
+    while str(len(found)) in group:
+        found.append(str(len(found)))
+    return tuple(found)
+
+
+def _image_in(group: "Group", scene: int | None = None) -> tuple["Group", Mapping[str, Any]]:
+    """The group of the one image in a group, or of the one that is chosen, and its attributes."""
     attributes = ngff.attributes_of(group.attrs.asdict())
     if attributes.get("multiscales"):
         return group, attributes
@@ -175,18 +235,19 @@ def _image_in(group: "Group") -> tuple["Group", Mapping[str, Any]]:
         wells = attributes[word].get("wells" if word == "plate" else "images") or [{}]
         inside = wells[0].get("path", "A/1") + ("/0" if word == "plate" else "")
         raise DataError(f"a {word} of many images", hint=f"give one image, such as PATH/{inside}")
-    # A group of labels lists them; converters put images into groups called 0, 1, ...
-    names = list(map(str, attributes.get("labels") or ()))
-    if not names and "bioformats2raw.layout" in attributes:
-        names = ["0", "1"] if "1" in group else ["0"]
-    if len(names) > 1:
+    # A group of labels lists them.
+    names = list(map(str, attributes.get("labels") or scene_names(group)))
+    if scene is not None and not 0 <= scene < len(names):
+        raise DataError(f"no scene {scene}", expected=f"0 to {len(names) - 1}")
+    if len(names) > 1 and scene is None:
         raise DataError(
             "several images in one store",
             got=", ".join(names),
             hint=f"give one of them, such as PATH/{names[0]}",
         )
-    if names and names[0] in group:
-        return _image_in(_below(group, names[0]))
+    name = names[scene or 0] if names else ""
+    if name and name in group:
+        return _image_in(_below(group, name))
     raise _without_metadata()
 
 

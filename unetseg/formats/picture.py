@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from unetseg.files import replacing
 from unetseg.formats.boxwise import Gathered
 from unetseg.formats.tiff import Tiff
 from unetseg.formats.voxels import (
+    ALPHA,
     COLOURS,
+    EQUAL_COLOURS,
+    PALETTE,
     check_grid,
     checked_values,
     grey_or_colours,
@@ -30,7 +33,7 @@ from unetseg.formats.voxels import (
     too_large,
 )
 from unetseg.geometry import Box, Geometry
-from unetseg.records import Label, Mask, Opened, Scan, Source
+from unetseg.records import Axes, Label, Mask, Opened, Scan, Source
 
 # The content decides, not the name: a JPEG called .png is still lossy. The classes are called
 # directly because `Image.open` refuses slides of 200 megapixels; sizes are checked here.
@@ -81,6 +84,7 @@ class Picture:
         with _opened(path) as (kind, picture):
             width, height = picture.size
             channels, dtype = _stored(picture, kind, path)
+            axes = _axes(picture, width, height)
 
         def read(box: Box) -> NDArray[Any]:
             return _channels_first(path, is_mask=False)[(slice(None), *box)].copy()
@@ -93,6 +97,7 @@ class Picture:
             (height, width),
             read,
             is_picture=True,
+            axes=axes,
         )
 
     def read(self, path: Path) -> Scan:
@@ -183,11 +188,26 @@ def _opened(path: Path) -> Iterator[tuple[str, ImageFile.ImageFile]]:
 
 
 def _read(path: Path, *, is_mask: bool) -> Scan:
-    with _opened(path) as (kind, _):
+    with _opened(path) as (kind, picture):
         source = _source(path, kind)
-    array, names = grey_or_colours(_channels_first(path, is_mask=is_mask))
+        axes = _axes(picture, *picture.size)
+    stored = _channels_first(path, is_mask=is_mask)
+    array, names = grey_or_colours(stored)
+    if len(array) < len(stored):
+        axes = replace(axes, notes=(*axes.notes, EQUAL_COLOURS))
     geometry = Geometry.from_spacing(array.shape[1:], (1.0, 1.0), "px")
-    return Scan(array, geometry, names, source, is_picture=True)
+    return Scan(array, geometry, names, source, is_picture=True, axes=axes)
+
+
+def _axes(picture: ImageFile.ImageFile, width: int, height: int) -> Axes:
+    """The axes as stored, and what is made of a palette and of alpha."""
+    samples = len(picture.getbands())
+    notes: tuple[str, ...] = (PALETTE,) if picture.mode in ("P", "PA") else ()
+    if "A" in picture.getbands():
+        notes += (ALPHA,)
+    if samples > 1:
+        return Axes("YXS", (height, width, samples), notes)
+    return Axes("YX", (height, width), notes)
 
 
 def _source(path: Path, kind: str) -> Source:

@@ -1,31 +1,39 @@
 """TIFF: OME-TIFF, ImageJ, BigTIFF and plain files, with any compression."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, TiffFile, TiffPageSeries
+from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPageSeries
 
 from unetseg.errors import DataError
-from unetseg.formats.boxwise import Gathered, Raw, stored_labels, stored_maps, stored_type
-from unetseg.formats.tiff_axes import roles
+from unetseg.formats.boxwise import (
+    Gathered,
+    Raw,
+    Voxels,
+    stored_labels,
+    stored_maps,
+    stored_type,
+)
 from unetseg.formats.tiff_boxes import box_reader
-from unetseg.formats.tiff_checks import check_whole, complaints, single_image
-from unetseg.formats.tiff_metadata import channel_names, has_axes, spacing_and_unit
+from unetseg.formats.tiff_checks import images_in
+from unetseg.formats.tiff_layout import Layout, found_in, laid_out
+from unetseg.formats.tiff_metadata import channel_names
 from unetseg.formats.tiff_writing import InMemory, check_upright, is_ome, write_tiff
+from unetseg.formats.viewing import Contents, scenes_of
 from unetseg.formats.voxels import (
+    ALPHA,
     COLOURS,
+    EQUAL_COLOURS,
+    PALETTE,
     check_grid,
-    checked_values,
     grey_or_colours,
     smallest_integers,
 )
-from unetseg.geometry import Box, Geometry, Unit
-from unetseg.records import Label, Mask, Opened, Scan, Source
+from unetseg.geometry import Box, Geometry, whole_box
+from unetseg.records import AS_IT_IS, Label, Mask, Opened, Scan, Source, View
 
 _LOSSY = {COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.JPEG_LOSSY}
 
@@ -55,27 +63,39 @@ class Tiff:
     suffixes = (".ome.tiff", ".ome.tif", ".ome.btf", ".tiff", ".tif", ".btf")
     is_folder = False
 
-    def open(self, path: Path) -> Opened:
+    def contents(self, path: Path, view: View, *, is_mask: bool = False) -> Contents:
+        """What is in the file, and how its axes can be read. Raises DataError as `open` does."""
+        with TiffFile(path) as tiff:
+            names = [each.name for each in images_in(tiff) if each.kind == "ome"]
+        if len(names) > 1 and view.scene is None:
+            # They may differ: the first tells only that there are several.
+            view = replace(view, scene=0)
+        with found_in(path, view, is_mask=is_mask) as (_, _, ways):
+            return Contents(ways.shape, ways.likely, ways.others, scenes_of(names))
+
+    def open(self, path: Path, view: View = AS_IT_IS) -> Opened:
         """The only image of the file by its tags; tiles and strips are read as they are needed.
+
+        view : axes, time point and scene; what else is in it is for others to do
 
         A colour picture keeps its three channels, whether or not they are all the same, and a
         fourth 16-bit sample is taken for a channel: the voxels would have to be seen.
 
-        Raises DataError for several images, time points, complex values, and for files that are
-        too short for what they promise.
+        Raises DataError for axes that can be read in several ways, several images or time points
+        of which none is chosen, complex values, and files too short for what they promise.
         """
-        return _open(path)
+        return _open(path, view)
 
-    def read(self, path: Path) -> Scan:
+    def read(self, path: Path, view: View = AS_IT_IS) -> Scan:
         """The only image of the file, at full resolution where there is a pyramid.
 
         Raises DataError for what `open` refuses and for non-finite values.
         """
-        return _read(path, is_mask=False)
+        return _read(path, view, is_mask=False)
 
-    def read_labels(self, path: Path) -> Scan:
+    def read_labels(self, path: Path, view: View = AS_IT_IS) -> Scan:
         """The numbers as stored; an axis without a name is Z, since a mask has no channels."""
-        return _read(path, is_mask=True)
+        return _read(path, view, is_mask=True)
 
     def mask_suffix(self, path: Path) -> str:
         name = path.name.lower()
@@ -88,6 +108,10 @@ class Tiff:
         """Write a mask: OME-TIFF by suffix, else readable by ImageJ where that is possible."""
         check_grid(mask, like)
         write_tiff(InMemory(smallest_integers(mask.array)), mask.geometry, path)
+
+    def write_stack(self, voxels: Voxels, path: Path, like: Scan | Opened) -> None:
+        """Masks with axes TYX or TZYX, as `write` does."""
+        write_tiff(voxels, like.geometry, path)
 
     def mask_file(
         self,
@@ -133,94 +157,52 @@ class Tiff:
         )
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """What the tags tell of the image.
-
-    axes : one letter per axis that is kept, see `roles`
-    shape : their sizes
-    spacing, unit : of the axes of space
-    """
-
-    image: TiffPageSeries
-    axes: str
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
-    unit: Unit
-    is_mask: bool
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return checked_values(np.zeros(1, self.image.dtype)).dtype
-
-    @property
-    def channel_axis(self) -> int | None:
-        """The axis of channels or colours."""
-        return next((k for k, letter in enumerate(self.axes) if letter in "CS"), None)
-
-    def channels_first(self, array: NDArray[Any]) -> NDArray[Any]:
-        """(C, *S) from an array with the axes of the file."""
-        array = checked_values(array)
-        axis = self.channel_axis
-        return array[np.newaxis] if axis is None else np.moveaxis(array, axis, 0)
-
-
-@contextmanager
-def _laid_out(path: Path, *, is_mask: bool) -> Iterator[tuple[TiffFile, _Layout]]:
-    """The open file and the one image in it, found to be whole."""
-    with complaints() as errors, TiffFile(path) as tiff:
-        image = single_image(tiff)
-        check_whole(tiff, image)
-        if errors:
-            raise DataError(f"damaged TIFF: {errors[0]}", hint="copy or export it again")
-        kept = [k for k, size in enumerate(image.shape) if size > 1 or image.axes[k] in "YX"]
-        axes = _letters(image, kept)
-        shape = tuple(image.shape[k] for k in kept)
-        found = roles(shape, axes, is_plain=not has_axes(image), is_mask=is_mask)
-        spatial = "".join(letter for letter in found if letter in "ZYX")
-        spacing, unit = spacing_and_unit(tiff, image, spatial)
-        yield tiff, _Layout(image, found, shape, spacing, unit, is_mask)
-
-
-def _read(path: Path, *, is_mask: bool) -> Scan:
-    with _laid_out(path, is_mask=is_mask) as (tiff, layout):
+def _read(path: Path, view: View, *, is_mask: bool) -> Scan:
+    with laid_out(path, view, is_mask=is_mask) as (tiff, layout):
         image = layout.image
-        array = layout.channels_first(image.asarray().reshape(layout.shape))
+        if "T" in layout.axes:
+            # Only the pages of the time point.
+            _, read_stored = box_reader(path, tiff, image, layout.shape)
+            spatial = whole_box([layout.shape[k] for k in layout.spatial])
+            stored = read_stored(layout.stored(spatial))
+        else:
+            stored = image.asarray().reshape(layout.shape)
+        array = layout.channels_first(stored)
+        notes = _left_out(layout, len(array))
         are_colours = _are_colours(layout, len(array), array)
         array, is_picture = _displayed(array, layout, are_colours=are_colours)
         if is_picture:
+            count = len(array)
             array, names = grey_or_colours(array)
+            notes += (EQUAL_COLOURS,) if len(array) < count else ()
         else:
-            names = channel_names(tiff, image, len(array))
+            names = channel_names(tiff, image, len(array), layout.scene or 0)
     return Scan(
         array,
         Geometry.from_spacing(array.shape[1:], layout.spacing, layout.unit),
         names,
         _source(path, image),
         is_picture,
+        replace(layout.shown, notes=notes),
     )
 
 
-def _open(path: Path) -> Opened:
-    with _laid_out(path, is_mask=False) as (tiff, layout):
+def _open(path: Path, view: View) -> Opened:
+    with laid_out(path, view, is_mask=False) as (tiff, layout):
         image = layout.image
         block, read_stored = box_reader(path, tiff, image, layout.shape)
-        axis = layout.channel_axis
-        count = 1 if axis is None else layout.shape[axis]
+        count = layout.channel_count
         are_colours = _are_colours(layout, count, None)
         # What is shown depends on the channels only: one pixel tells their number and type.
         sample = np.zeros((count, 1), layout.dtype)
         shown, is_picture = _displayed(sample, layout, are_colours=are_colours)
-        names = COLOURS if is_picture else channel_names(tiff, image, len(shown))
+        names = COLOURS if is_picture else channel_names(tiff, image, len(shown), layout.scene or 0)
 
     def read(box: Box) -> NDArray[Any]:
-        stored = list(box)
-        if axis is not None:
-            stored.insert(axis, slice(0, count))
-        array = layout.channels_first(read_stored(tuple(stored)))
+        array = layout.channels_first(read_stored(layout.stored(box)))
         return np.ascontiguousarray(_displayed(array, layout, are_colours=are_colours)[0])
 
-    spatial = [k for k, letter in enumerate(layout.axes) if letter in "ZYX"]
+    spatial = layout.spatial
     return Opened(
         Geometry.from_spacing([layout.shape[k] for k in spatial], layout.spacing, layout.unit),
         names,
@@ -229,22 +211,24 @@ def _open(path: Path) -> Opened:
         tuple(block[k] for k in spatial),
         read,
         is_picture,
+        replace(layout.shown, notes=_left_out(layout, count)),
     )
+
+
+def _left_out(layout: Layout, count: int) -> tuple[str, ...]:
+    """What is seen from the tags: alpha that is left out, a palette that is expanded."""
+    page = layout.image.keyframe
+    alpha = [int(kind) in (1, 2) for kind in page.extrasamples]
+    if "S" in layout.axes and layout.dtype == np.uint8 and (count == 4 or any(alpha)):
+        return (ALPHA,)
+    is_plain = not layout.is_mask and layout.image.kind not in ("imagej", "ome", "shaped")
+    if page.photometric == PHOTOMETRIC.PALETTE and is_plain and count == 1:
+        return (PALETTE,)
+    return ()
 
 
 def _source(path: Path, image: TiffPageSeries) -> Source:
     return Source(path, Tiff.name, TiffHeader(image.kind, _lossy(image)))
-
-
-def _letters(image: TiffPageSeries, kept: list[int]) -> str:
-    """The letters of the axes that are kept.
-
-    tifffile used to call any 3 or 4 planes of an array without named axes red, green, blue.
-    """
-    axes = "".join(image.axes[k] for k in kept)
-    separate = image.keyframe.planarconfig == PLANARCONFIG.SEPARATE
-    guessed = image.kind == "shaped" and separate and not has_axes(image)
-    return axes.replace("S", "Q") if guessed else axes
 
 
 def _lossy(image: TiffPageSeries) -> str:
@@ -253,7 +237,7 @@ def _lossy(image: TiffPageSeries) -> str:
 
 
 def _displayed(
-    array: NDArray[Any], layout: _Layout, *, are_colours: bool
+    array: NDArray[Any], layout: Layout, *, are_colours: bool
 ) -> tuple[NDArray[Any], bool]:
     """The (C, ...) values that a viewer shows, without alpha, and whether they are colours."""
     image = layout.image
@@ -279,7 +263,7 @@ def _displayed(
     return array, False
 
 
-def _are_colours(layout: _Layout, count: int, array: NDArray[Any] | None) -> bool:
+def _are_colours(layout: Layout, count: int, array: NDArray[Any] | None) -> bool:
     """Whether the samples are red, green, blue and perhaps alpha.
 
     array : (C, *S), or None if the voxels are not at hand

@@ -55,15 +55,22 @@ def complaints() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def single_image(tiff: TiffFile) -> TiffPageSeries:
-    """The one image of the file at full resolution; pyramid levels and previews do not count.
+def images_in(tiff: TiffFile) -> list[TiffPageSeries]:
+    """The images of the file at full resolution; pyramid levels and previews do not count."""
+    return [series for series in tiff.series if not series.keyframe.is_reduced]
+
+
+def single_image(tiff: TiffFile, scene: int | None = None) -> TiffPageSeries:
+    """The one image of the file, or the one that is chosen.
 
     Raises DataError if there is none, more than one, or one that is spread over several files.
     """
-    images = [series for series in tiff.series if not series.keyframe.is_reduced]
+    images = images_in(tiff)
     if not images:
         raise DataError("the TIFF holds no image", hint="copy or export it again")
-    if len(images) > 1:
+    if scene is not None and scene >= len(images):
+        raise DataError(f"no scene {scene}", expected=f"0 to {len(images) - 1}")
+    if len(images) > 1 and scene is None:
         found = ", ".join(f"{s.name or k} {s.shape}" for k, s in enumerate(images[:4]))
         raise DataError(
             f"{len(images)} images in one file",
@@ -71,7 +78,7 @@ def single_image(tiff: TiffFile) -> TiffPageSeries:
             got=found + (", ..." if len(images) > 4 else ""),
             hint="save each image as its own file",
         )
-    image = images[0]
+    image = images[scene or 0]
     if image.is_multifile:
         raise DataError(
             "the image is spread over several files",

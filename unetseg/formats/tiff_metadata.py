@@ -15,16 +15,18 @@ _LARGEST_UM = 1000.0
 
 
 def spacing_and_unit(
-    tiff: TiffFile, image: TiffPageSeries, axes: str
+    tiff: TiffFile, image: TiffPageSeries, axes: str, scene: int = 0
 ) -> tuple[tuple[float, ...], Unit]:
     """Edge lengths per letter of `axes` (ZYX or YX), and their unit.
+
+    scene : which of the images of an OME-TIFF
 
     OME-XML and ImageJ metadata are believed and converted to micrometres. In OME a missing Z
     counts as X, in ImageJ as 1 unit (which it does not write). Of the resolution tags only
     centimetres are believed: inches are the dots of a screen or a printer. All else is 1 px.
     """
     if tiff.is_ome:
-        found = _ome_sizes(tiff.ome_metadata or "")
+        found = _ome_sizes(tiff.ome_metadata or "", scene)
     elif image.kind == "imagej":
         found = _imagej_sizes(tiff, image)
     else:
@@ -39,10 +41,13 @@ def spacing_and_unit(
     return tuple(found.get(letter) or across for letter in axes), "um"
 
 
-def channel_names(tiff: TiffFile, image: TiffPageSeries, count: int) -> tuple[str, ...]:
+def channel_names(
+    tiff: TiffFile, image: TiffPageSeries, count: int, scene: int = 0
+) -> tuple[str, ...]:
     """The names of `count` channels; their numbers where the file has no names for all."""
     if tiff.is_ome:
-        names = [c.get("Name") for c in _ome_pixels(tiff.ome_metadata or "").iterfind("{*}Channel")]
+        pixels = _ome_pixels(tiff.ome_metadata or "", scene)
+        names = [channel.get("Name") for channel in pixels.iterfind("{*}Channel")]
     elif image.kind == "imagej":
         names = (tiff.imagej_metadata or {}).get("Labels") or []
     else:
@@ -60,13 +65,13 @@ def has_axes(image: TiffPageSeries) -> bool:
     return image.kind not in ("generic", "uniform")
 
 
-def _ome_pixels(xml: str) -> ElementTree.Element:
-    found = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")
-    return ElementTree.Element("Pixels") if found is None else found
+def _ome_pixels(xml: str, scene: int) -> ElementTree.Element:
+    found = ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels")
+    return found[scene] if scene < len(found) else ElementTree.Element("Pixels")
 
 
-def _ome_sizes(xml: str) -> dict[str, float | None]:
-    pixels = _ome_pixels(xml)
+def _ome_sizes(xml: str, scene: int) -> dict[str, float | None]:
+    pixels = _ome_pixels(xml, scene)
     sizes = {}
     for letter in "ZYX":
         size = _number(pixels.get(f"PhysicalSize{letter}"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from tifffile import TiffWriter
 
 from unetseg.errors import DataError
 from unetseg.files import replacing
+from unetseg.formats.boxwise import Voxels
 from unetseg.geometry import Box, Geometry, whole_box
 
 # Offsets of a classic TIFF have 32 bits; tags and strips need some room beside the voxels.
@@ -23,20 +24,6 @@ _CLASSIC_BYTES = 2**32 - 2**25
 _LONGEST_EDGE = 4096
 _SCREEN = 1024
 _TILE = 256
-
-
-class Voxels(Protocol):
-    """An array in memory or on disk, (*S) or (K, *S)."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    def read(self, box: Box) -> NDArray[Any]:
-        """The voxels of a box."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +63,7 @@ def is_ome(path: Path) -> bool:
 def write_tiff(voxels: Voxels, geometry: Geometry, path: Path, names: tuple[str, ...] = ()) -> None:
     """Write voxels, atomically: OME-TIFF by suffix, else for ImageJ where that is possible.
 
-    voxels : (*S), or (K, *S) with `names` of the K maps
+    voxels : (*S); (K, *S) with `names` of the K maps; (T, *S) of time points without
 
     Edges of more than 4096 pixels make it a BigTIFF in tiles, with halved copies in SubIFDs that
     keep every second pixel, so that labels stay labels. At most a row of tiles is in memory.
@@ -86,7 +73,8 @@ def write_tiff(voxels: Voxels, geometry: Geometry, path: Path, names: tuple[str,
     unit, factor = ("um", 1000.0) if geometry.unit == "mm" else (geometry.unit, 1.0)
     spacing = [edge * factor for edge in geometry.spacing]
     space = "ZYX"[-geometry.ndim :]
-    axes = "C" * bool(names) + space
+    lead = "C" if names else "T"
+    axes = lead * (len(voxels.shape) - geometry.ndim) + space
     rows, columns = voxels.shape[-2:]
     is_large = max(rows, columns) > _LONGEST_EDGE
     is_big = is_large or prod(voxels.shape) * voxels.dtype.itemsize > _CLASSIC_BYTES
@@ -183,7 +171,7 @@ def _ome_metadata(
         "UUID": str(uuid.UUID(bytes=digest.digest(), version=4)),
     }
     if unit == "um":
-        for letter, edge in zip(axes.removeprefix("C"), spacing, strict=True):
+        for letter, edge in zip(axes[-len(spacing) :], spacing, strict=True):
             metadata[f"PhysicalSize{letter}"] = edge
             metadata[f"PhysicalSize{letter}Unit"] = "µm"
     if names:

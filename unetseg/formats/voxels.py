@@ -10,6 +10,10 @@ from unetseg.geometry import whole_box
 from unetseg.records import Mask, Opened, Scan
 
 COLOURS = ("red", "green", "blue")
+# What is said of a picture beside its axes.
+ALPHA = "alpha left out"
+EQUAL_COLOURS = "three equal colours read as grey"
+PALETTE = "palette expanded to colours"
 _INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
 
 
@@ -52,11 +56,15 @@ def smallest_integers(array: NDArray[np.generic]) -> NDArray[np.integer[Any]]:
 
     Raises DataError if they need more than 32 bits.
     """
-    low, high = int(array.min()), int(array.max())
+    return array.astype(integer_type(int(array.min()), int(array.max())), copy=False)
+
+
+def integer_type(low: int, high: int) -> np.dtype[Any]:
+    """The smallest type for such values; raises as `smallest_integers` does."""
     for candidate in _INTEGERS:
         limits = np.iinfo(candidate)
         if limits.min <= low and high <= limits.max and (low < 0) == (limits.min < 0):
-            return array.astype(candidate, copy=False)
+            return np.dtype(candidate)
     raise DataError(
         "the label values need more than 32 bits",
         got=f"{low}..{high}",
@@ -104,4 +112,5 @@ def whole(opened: Opened) -> Scan:
         opened.channels,
         opened.source,
         opened.is_picture,
+        opened.axes,
     )

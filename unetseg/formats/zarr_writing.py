@@ -6,7 +6,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -110,6 +110,7 @@ class Store:
     made_by : what the values come from, such as a model and its settings. An unfinished store of
         the same is gone on with, by whichever process, and one of anything else is refused. If
         empty, the store is this object's own, and others never see it
+    becomes : what is there when others have finished, if it is not the store itself
 
     Boxes that consist of whole blocks may be written at once by threads and processes; others by
     the threads of one process. A marker file per box is made after its voxels are on disk, so
@@ -119,17 +120,20 @@ class Store:
     Raises DataError if the folder cannot be written to.
     """
 
-    def __init__(self, path: Path, layout: Layout, *, made_by: str = "") -> None:
+    def __init__(
+        self, path: Path, layout: Layout, *, made_by: str = "", becomes: Path | None = None
+    ) -> None:
         if url_of(path) is not None:
             raise DataError("is not written to", where=path, hint="give a local folder")
         self._path = path
+        self._becomes = becomes or path
         self._layout = layout
         self._kept = [k for k, axis in enumerate(layout.axes) if axis.is_kept]
         stored = layout.shards or layout.chunks
         self.block = tuple(stored[k] for k in self._kept)
         self._shape = tuple(layout.shape[k] for k in self._kept)
         own = f".{secrets.token_hex(4)}.{path.name}"
-        self._folder = path.with_name(f".{path.name}.unfinished" if made_by else own)
+        self._folder = self.folder_of(path) if made_by else path.with_name(own)
         self._store = self._folder / "store"
         self._marks = self._folder / "done"
         self._lock = threading.Lock()
@@ -150,6 +154,11 @@ class Store:
                 raise DataError(
                     "another process has just finished it", where=path, hint="take it as it is"
                 ) from error
+
+    @staticmethod
+    def folder_of(path: Path) -> Path:
+        """Where a store grows that processes write together."""
+        return path.with_name(f".{path.name}.unfinished")
 
     def _create(self) -> None:
         if not self._folder.exists():
@@ -188,13 +197,16 @@ class Store:
         """The blocks of the whole image, in order."""
         return _blocks(self._shape, self.block)
 
-    def write(self, box: Box, values: NDArray[Any]) -> None:
-        """Write (*box), or (K, *box) for maps; then mark the box as done."""
+    def write(self, box: Box, values: NDArray[Any], time: int = 0) -> None:
+        """Write (*box) of a time point, or (K, *box) for maps; then mark the box as done."""
         lead = tuple(axis.size for axis in self._layout.axes if axis.name == "c")
         check_box(values, (*lead, *self._shape), len(self._shape), box)
         full: list[Any] = list(whole_box(self._layout.shape))
         for k, axis in zip(self._kept, box, strict=True):
             full[k] = axis
+        for k, each in enumerate(self._layout.axes):
+            if each.name == "t":
+                full[k] = slice(time, time + 1)
         sizes = sizes_of(tuple(full))
         if self._is_finished():
             return
@@ -210,14 +222,14 @@ class Store:
             try:
                 (self._marks / f"{corner}+{ends}").touch()
             except FileNotFoundError:
-                if not self._path.is_dir():
+                if not self._becomes.is_dir():
                     raise
                 # Another process did this box too and has finished: what was written here just
                 # now went to nobody.
                 self.discard()
 
     def _is_finished(self) -> bool:
-        return self._path.is_dir() and not self._folder.is_dir()
+        return self._becomes.is_dir() and not self._folder.is_dir()
 
     def _write(self, full: Box, values: NDArray[Any], sizes: tuple[int, ...]) -> None:
         if self._layout.is_mask:
@@ -234,6 +246,19 @@ class Store:
             axis.start % edge == 0 and (axis.stop % edge == 0 or axis.stop == n)
             for axis, edge, n in zip(box, self.block, self._shape, strict=True)
         )
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """What is written in a box of a store without channels, 0 elsewhere."""
+        full: list[Any] = [0] * len(self._layout.axes)
+        for k, axis in zip(self._kept, box, strict=True):
+            full[k] = axis
+        return np.asarray(self._array[tuple(full)])
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While no other process is here or finishes it. Raises FileNotFoundError if it is gone."""
+        with _alone(self._folder / "lock"):
+            yield
 
     def done(self) -> frozenset[tuple[int, ...]]:
         """Where the boxes start that any process has written."""
@@ -275,14 +300,15 @@ class Store:
                 )
             self._path.rename(self._folder / "replaced")
         self._store.rename(self._path)
-        # All of it goes at once, or others would see half a folder.
-        rest = self._path.with_name(f".{secrets.token_hex(4)}.{self._path.name}")
-        self._folder.rename(rest)
-        shutil.rmtree(rest, ignore_errors=True)
+        self.discard()
 
     def discard(self) -> None:
         """Remove the unfinished store, for every process."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        # All of it goes at once, or others would see half a folder.
+        rest = self._path.with_name(f".{secrets.token_hex(4)}.{self._path.name}")
+        with suppress(OSError):
+            self._folder.rename(rest)
+        shutil.rmtree(rest, ignore_errors=True)
 
 
 def _title(path: Path) -> str:
