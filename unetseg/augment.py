@@ -102,9 +102,12 @@ def draw(
 def apply(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
     """The changed batch.
 
-    images : (B, C, *S) float; labels : (B, *S) integer class indices, IGNORED outside
+    images : (B, C, *S) float
+    labels : (B, *S) integer class indices, or (B, L, *S): class indices, then whole numbers that
+        change gradually (distances in an object), which are interpolated
 
-    What a rotation brings in from outside is zero in the image and IGNORED in the labels.
+    What a rotation brings in from outside is zero in the image, IGNORED in the class indices and
+    zero in what comes after them.
     """
     images, labels = _spatial(images, labels, drawn)
     return _intensity(images, drawn), labels
@@ -123,7 +126,8 @@ def _spatial(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tenso
             # The whole batch at once: a few large operations instead of many small ones.
             mirrored = _beside(flips, images).reshape(-1, *(1,) * len(size))
             images = torch.where(mirrored[:, None], images.flip(axis + 2), images)
-            labels = torch.where(mirrored, labels.flip(axis + 1), labels)
+            is_mirrored = mirrored if labels.ndim == mirrored.ndim else mirrored[:, None]
+            labels = torch.where(is_mirrored, labels.flip(axis - len(size)), labels)
     chosen = _beside(drawn.moved.nonzero().flatten(), images)
     if len(chosen) == 0:
         return images, labels
@@ -136,12 +140,22 @@ def _spatial(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tenso
     images[chosen] = functional.grid_sample(
         images[chosen], grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
+    classes = labels if labels.ndim == len(size) + 1 else labels[:, 0]
     # Shifted by one, so that torch's zero outside becomes IGNORED.
-    shifted = (labels[chosen] - IGNORED).float()[:, None]
+    shifted = (classes[chosen] - IGNORED).float()[:, None]
     picked = functional.grid_sample(
         shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False
     )
-    labels[chosen] = picked[:, 0].round().to(labels.dtype) + IGNORED
+    classes[chosen] = picked[:, 0].round().to(labels.dtype) + IGNORED
+    if labels.ndim > classes.ndim:
+        moved = functional.grid_sample(
+            labels[chosen, 1:].float(),
+            grid,
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=False,
+        )
+        labels[chosen, 1:] = moved.round().to(labels.dtype)
     return images, labels
 
 

@@ -34,7 +34,7 @@ _MEMBERS = "members"
 class TrainedModel:
     """One network, or those of an ensemble, with the plan they were trained by.
 
-    facts : plain values about the training (steps, seconds, validation Dice, data)
+    facts : plain values about the training (steps, seconds, validation score, data)
     folds : of an ensemble, the fold that each network validated on; empty for a single network
     """
 

@@ -12,28 +12,19 @@ from functools import reduce
 from operator import getitem
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from unetseg.config.data import IGNORED as IGNORED
-from unetseg.config.data import STRICT, PositiveFloat
+from unetseg.config.data import OBJECT_TASKS as OBJECT_TASKS
+from unetseg.config.data import STRICT, PositiveFloat, Share, Weight
 from unetseg.config.data import DataPlan as DataPlan
+from unetseg.config.decode import RULES as RULES
+from unetseg.config.decode import DecodePlan as DecodePlan
 from unetseg.errors import UsageError, nearest
 
 Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Portion = Annotated[float, Field(ge=0, lt=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PerAxis = tuple[Positive, ...]
-
-
-def _several(value: Any) -> Any:
-    """A lone value as a list of one, so that `--set decode.min_size=50` needs no brackets."""
-    is_lone = isinstance(value, str | int | float) and not isinstance(value, bool)
-    return (value,) if is_lone else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
-Sizes = Annotated[tuple[Weight, ...], BeforeValidator(_several)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +123,7 @@ class TrainingPlan:
     foreground_share : share of the patches centred on a voxel of a class
     dice_over : Dice of the whole batch, or of each case's patch and then the mean
     class_weights : in the cross-entropy, of each class but the background (1); empty: all alike
+    distance_weight : of the distances that voxels have in their objects; None where there are none
     validation_cases : cases scored after an epoch; all of them are scored at the end
     validation_every : epochs from one validation to the next
     """
@@ -161,31 +153,12 @@ class TrainingPlan:
     cross_entropy_weight: Weight
     dice_over: Literal["batch", "case"] = "batch"
     class_weights: tuple[PositiveFloat, ...] = ()
+    distance_weight: Weight | None = None
     precision: Literal["float32", "bfloat16", "float16"]
     validation_cases: Positive
     validation_every: Positive = 1
     snapshots: Annotated[int, Field(ge=0)] = 0
     augment: AugmentPlan
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodePlan:
-    """How windows become a mask.
-
-    overlap : share of a window that its neighbour covers too
-    mirror : average over the mirrored axes of the training (slower)
-    largest_component : classes of which only the largest component stays
-    min_size : components that are smaller become background; an entry per foreground class, or one
-        for all of them, in the data's unit to the power of the axes (mm^3, um^2), in voxels for px
-    fill_holes : classes that take the background which they enclose
-    """
-
-    __pydantic_config__ = STRICT
-    overlap: Annotated[float, Field(ge=0, lt=1)]
-    mirror: bool = False
-    largest_component: Names = ()
-    min_size: Sizes = ()
-    fill_holes: Names = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +208,7 @@ class Plan:
         if len(self.data.class_values) < 2 or self.data.class_values[0] != 0:
             raise ValueError("data.class_values must begin with 0 and hold one class more")
         self.data.check_regions()
+        self.data.check_objects()
         classes, weights = len(self.data.class_values) - 1, len(self.training.class_weights)
         if weights not in (0, classes):
             raise ValueError(
@@ -260,6 +234,11 @@ class Plan:
                     f"decode.{name}: no such foreground class {unknown};"
                     f" {nearest(unknown, foreground)}"
                 )
+        for name in () if self.data.has_objects else RULES:
+            if getattr(self.decode, name) is not None:
+                raise ValueError(f"decode.{name} is for {' and '.join(OBJECT_TASKS)} only")
+        if self.data.has_objects and len(self.decode.min_size) > 1:
+            raise ValueError("decode.min_size needs one entry: it is the same for all objects")
         if len(self.decode.min_size) not in (0, 1, len(foreground)):
             raise ValueError(
                 f"decode.min_size needs one entry, or one per foreground class ({len(foreground)}),"

@@ -3,7 +3,7 @@
 Every step is a change of grid (orientation, spacing) or of intensity; `restoring` undoes the grid.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from unetseg.config import IGNORED, DataPlan
-from unetseg.errors import ModelError
+from unetseg.errors import DataError, ModelError
 from unetseg.geometry import Box, Geometry, sizes_of, whole_box
 from unetseg.pipeline.intensity import intensities, normalise
+from unetseg.pipeline.objects import class_of_ids, object_labels
 from unetseg.pipeline.resampling import Taps, all_taps, chunks, needed, resampled, resize
 from unetseg.records import Mask, Scan
 
@@ -116,12 +117,26 @@ def beyond(x: Tensor, box: Box) -> Tensor:
 
 
 def place(geometry: Geometry, data: DataPlan) -> Placement:
-    """The plan's grid for a scan. Raises ModelError if the scan has other axes than the plan."""
+    """The plan's grid for a scan.
+
+    Raises ModelError if the scan has other axes than the plan; DataError if the plan has a
+    spacing and the scan has none in its unit.
+    """
     if geometry.ndim != data.dimensions:
         raise ModelError(
             "the scan has another number of axes than the model was trained for",
             expected=data.dimensions,
             got=f"{geometry.ndim}, shape {geometry.shape}",
+            hint="to predict every slice by itself, give --axes with T in place of Z, as in TYX"
+            if geometry.ndim > data.dimensions
+            else "",
+        )
+    if data.spacing and geometry.unit != data.unit:
+        raise DataError(
+            "the scan's pixel size is in another unit than the model's, or not known",
+            expected=data.unit,
+            got=geometry.unit,
+            hint="give --pixel-size, as in 0.5um or 0.5x0.5x2um along X, Y and Z",
         )
     order: tuple[int, ...] = tuple(range(geometry.ndim))
     flips: tuple[int, ...] = ()
@@ -175,7 +190,7 @@ def class_indices(array: np.ndarray, data: DataPlan) -> Tensor:
     unless labels are merged.
     """
     indices = np.zeros(array.shape, dtype=np.int64)
-    if data.merge_labels:
+    if data.merge_labels or data.has_objects:
         indices[array != 0] = 1
     else:
         for index, value in enumerate(data.label_values):
@@ -185,13 +200,22 @@ def class_indices(array: np.ndarray, data: DataPlan) -> Tensor:
     return torch.from_numpy(indices)
 
 
-def prepare_truth(mask: Mask, data: DataPlan, placement: Placement) -> Tensor:
-    """(*S) class indices on the placement's grid.
+def prepare_truth(
+    mask: Mask,
+    data: DataPlan,
+    placement: Placement,
+    classes: Mapping[int, str] | None = None,
+) -> Tensor:
+    """(*S) class indices on the placement's grid; of objects see `objects.object_labels`.
 
     Each class is resampled linearly, among those that are known; a voxel is known where the
     nearest one of the scan is, so that a slice or a thin line by itself is not lost between
     ignored ones.
+
+    classes : of objects, the name of each one's class; they are of one class without
     """
+    if data.has_objects:
+        return _object_truth(mask, data, placement, classes)
     indices = placement.turn(class_indices(mask.array, data))
     if indices.shape == placement.grid.shape:
         return indices.contiguous()
@@ -210,3 +234,16 @@ def prepare_truth(mask: Mask, data: DataPlan, placement: Placement) -> Tensor:
         )
         result[ignored[0, 0] > 0] = IGNORED
     return result
+
+
+def _object_truth(
+    mask: Mask, data: DataPlan, placement: Placement, classes: Mapping[int, str] | None
+) -> Tensor:
+    ids = mask.array.astype(np.int64)
+    indices = class_indices(mask.array, data).numpy()
+    if classes is not None and len(data.class_names) > 2:
+        named = class_of_ids(ids, classes, data.class_names)
+        indices = np.where(indices == IGNORED, IGNORED, named)
+    ids, indices = (placement.turn(torch.from_numpy(each)).numpy() for each in (ids, indices))
+    with_borders = data.task == "borders"
+    return torch.from_numpy(object_labels(ids, indices, placement.grid, with_borders=with_borders))

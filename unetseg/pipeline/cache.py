@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from unetseg.config import IGNORED, Plan, to_values
 from unetseg.dataset.loading import load_scan, load_truth, with_channels
+from unetseg.dataset.object_classes import class_table, object_classes
 from unetseg.errors import DataError, UnetsegError
 from unetseg.pipeline import prepare, prepare_truth
-from unetseg.records import Advance, Case, Listener, Note, Stage
+from unetseg.records import AS_IT_IS, Advance, Case, Listener, Note, Stage
 
 # Raise it when prepared arrays change for the same plan and files.
-_VERSION = 3
+_VERSION = 4
 _LOCATIONS_PER_CLASS = 5000
 _FILES = ("image.npy", "labels.npy", "locations.npy")
 
@@ -44,14 +45,14 @@ class CachedCase:
 
     @property
     def labels(self) -> NDArray[np.int16]:
-        """(*S) class indices on the plan's grid."""
+        """(*S) class indices on the plan's grid; of objects (3, *S), see pipeline.objects."""
         mapped: NDArray[np.int16] = np.load(self.folder / "labels.npy", mmap_mode="r")
         return mapped
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """Voxels per axis of the plan's grid."""
-        return self.labels.shape
+        return self.image.shape[1:]
 
     @cached_property
     def locations(self) -> NDArray[np.int32]:
@@ -66,14 +67,24 @@ class CachedCase:
 def key(case: Case, plan_values: dict[str, Any]) -> str:
     """The name of a prepared case: a hash of the plan's data section and the files' identity."""
     files = []
-    for path in (*case.images, case.truth):
-        if path is not None:
-            stat = path.stat()
-            # ctime changes with every write, even where size and mtime were set back.
-            identity = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-            files.append([str(path.resolve()), *identity])
-    text = json.dumps([_VERSION, plan_values["data"], files], sort_keys=True)
+    for path in (*case.images, *_truth_files(case)):
+        stat = path.stat()
+        # ctime changes with every write, even where size and mtime were set back.
+        identity = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        files.append([str(path.resolve()), *identity])
+    parts = [_VERSION, plan_values["data"], files]
+    if case.view != AS_IT_IS:
+        parts.append(asdict(case.view))
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _truth_files(case: Case) -> tuple[Path, ...]:
+    """The mask, and the table of its objects' classes, of those that are there."""
+    if case.truth is None:
+        return ()
+    table = class_table(case.truth)
+    return (case.truth,) if table is None else (case.truth, table)
 
 
 def _locations(labels: NDArray[np.int16], seed: int) -> NDArray[np.int32]:
@@ -98,7 +109,10 @@ def _write(case: Case, plan: Plan, folder: Path) -> None:
     scan = with_channels(load_scan(case), plan.data.channels)
     truth = load_truth(case, scan.geometry)
     prepared = prepare(scan, plan.data)
-    labels = prepare_truth(truth, plan.data, prepared.placement).numpy().astype(np.int16)
+    classes = object_classes(case.truth) if case.truth and plan.data.has_objects else None
+    truth_on_grid = prepare_truth(truth, plan.data, prepared.placement, classes)
+    labels = truth_on_grid.numpy().astype(np.int16)
+    indices = labels[0] if plan.data.has_objects else labels
     # Two trainings may prepare the same case at the same time, each in a folder of its own.
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -106,7 +120,7 @@ def _write(case: Case, plan: Plan, folder: Path) -> None:
         temporary.mkdir(parents=True)
         np.save(temporary / "image.npy", prepared.image.numpy())
         np.save(temporary / "labels.npy", labels)
-        np.save(temporary / "locations.npy", _locations(labels, plan.training.seed))
+        np.save(temporary / "locations.npy", _locations(indices, plan.training.seed))
         if not _is_whole(folder):
             shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)

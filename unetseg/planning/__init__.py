@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from unetseg.config import Plan, check_values, make_plan
+from unetseg.config import OBJECT_TASKS, RULES, Plan, check_values, make_plan
 from unetseg.errors import UsageError
 from unetseg.planning.choices import Choices
 from unetseg.planning.classes import take_classes, take_task
@@ -144,10 +144,16 @@ def _normalisation(choices: Choices, found: Fingerprint, *, volumes: bool) -> No
 
 
 def _cleaning(choices: Choices) -> None:
-    why = "none by default: --folds finds out what helps"
-    choices.take("decode.largest_component", (), f"classes kept in one piece; {why}")
     unit = choices.values["data.unit"]
     sizes = "voxels" if unit == "px" else f"{unit}^{choices.values['data.dimensions']}"
+    if choices.values["data.task"] in OBJECT_TASKS:
+        choices.take("decode.largest_component", (), "not of objects")
+        why = f"what is smaller is no object, in {sizes}; empty: found on the validation cases, as"
+        choices.take("decode.min_size", (), f"{why} are {', '.join(RULES)} unless they are set")
+        choices.take("decode.fill_holes", (), "not of objects")
+        return
+    why = "none by default: --folds finds out what helps"
+    choices.take("decode.largest_component", (), f"classes kept in one piece; {why}")
     choices.take(
         "decode.min_size", (), f"smaller pieces go, in {sizes}, one entry per class; {why}"
     )

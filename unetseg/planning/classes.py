@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from unetseg.config import OBJECT_TASKS
 from unetseg.errors import UsageError
 from unetseg.planning.choices import Choices
 from unetseg.planning.fingerprint import Fingerprint
@@ -15,6 +16,12 @@ def take_task(choices: Choices, found: Fingerprint) -> None:
     """Choose data.task. Raises UsageError if there is none of that name."""
     regions = choices.overrides.get(_REGIONS, found.regions)
     usual, why = "semantic", "every voxel gets a class"
+    asked = {"data.merge_labels", _VALUES} & choices.overrides.keys()
+    if found.looks_like_objects and not asked:
+        usual = "instances"
+        why = "the ids differ from image to image: each is an object; semantic sees one class"
+        if found.objects is not None:
+            why += f"; {found.objects.sentence(found.unit)}"
     if regions:
         usual, why = "regions", f"{len(regions)} regions of label values, which may overlap"
     task = choices.take("data.task", usual, why)
@@ -30,6 +37,18 @@ def take_classes(choices: Choices, found: Fingerprint) -> None:
     ignore = choices.take("data.ignore_value", found.ignore_value, "left out of loss and metrics")
     values = [v for v, _ in found.label_counts if v not in (0, ignore)]
     regions = _regions(choices, found, values)
+    if choices.values["data.task"] in OBJECT_TASKS:
+        if len(values) == 1 and found.cases > 1:
+            raise UsageError(
+                "every mask holds the same one value, so nothing keeps objects apart",
+                where="data.task",
+                expected="masks with a number of its own for each object",
+                got=f"0 and {values[0]}",
+                hint="number the objects, or train with --task semantic",
+            )
+        choices.take("data.merge_labels", value=False, reason="ids keep objects apart")
+        _object_classes(choices, found)
+        return
     merge = choices.take(
         "data.merge_labels",
         found.looks_like_objects and not regions,
@@ -53,6 +72,14 @@ def take_classes(choices: Choices, found: Fingerprint) -> None:
     )
 
 
+def _object_classes(choices: Choices, found: Fingerprint) -> None:
+    names, why = found.object_classes, "from the tables of classes beside the masks"
+    if not names or choices.values["data.task"] == "borders":
+        names, why = ("object",), "objects are of one class; rename it here"
+    choices.take(_VALUES, tuple(range(1 + len(names))), why)
+    choices.take("data.class_names", ("background", *names), why)
+
+
 def _regions(choices: Choices, found: Fingerprint, values: Sequence[int]) -> tuple[Region, ...]:
     """Choose data.regions, in the order in which they are written."""
     if _REGIONS in choices.overrides:
@@ -66,7 +93,8 @@ def _regions(choices: Choices, found: Fingerprint, values: Sequence[int]) -> tup
         if _VALUES not in choices.overrides:
             choices.overrides[_REGIONS] = larger_first(regions)
     else:
-        regions = found.regions if choices.values["data.task"] != "semantic" else ()
+        without = ("semantic", *OBJECT_TASKS)
+        regions = () if choices.values["data.task"] in without else found.regions
         for region in regions:
             if not set(region.values) & set(values):
                 raise _absent(region, region.values, values, "dataset.json")

@@ -5,16 +5,19 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from unetseg.dataset import Dataset
-from unetseg.dataset.listing import some
+from unetseg.dataset.listing import counted, some
 from unetseg.dataset.loading import load_scan, load_truth
+from unetseg.dataset.object_classes import class_table, object_classes
 from unetseg.errors import DataError, UnetsegError
 from unetseg.geometry import Unit
+from unetseg.planning.numbering import number_objects, single_pieces
+from unetseg.planning.objects import ObjectSizes, object_sizes
 from unetseg.records import Advance, Case, Finding, Label, Listener, Scan, Stage, ignore_event
 from unetseg.regions import Region
 
@@ -37,6 +40,8 @@ class CaseFacts:
     """What one case contributes. Shapes and spacings are in canonical axis order.
 
     counts : voxels per label value, without the ignored one
+    classes : of the objects in its class table, None if it has none
+    notes : what was recognised in its file, see records.Axes
     """
 
     name: str
@@ -51,6 +56,8 @@ class CaseFacts:
     counts: tuple[tuple[int, int], ...]
     single_pieces: float
     samples: NDArray[np.float32]
+    classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class Fingerprint:
     intensity : per channel, inside the foreground
     zero_share : mean share of voxels that are exactly zero in every channel
     ignored_share : mean share of voxels that nobody has annotated
+    objects : None if no mask has a foreground
+    object_classes : names in the class tables, in alphabetical order
     """
 
     cases: int
@@ -82,6 +91,14 @@ class Fingerprint:
     ignored_share: float = 0.0
     regions: tuple[Region, ...] = ()
     region_values: tuple[int, ...] = ()
+    objects: ObjectSizes | None = None
+    object_classes: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a model remembers of the scans that it learned from, in plain values."""
+        spacing = [float(f"{edge:.5g}") for edge in self.median_spacing]
+        return {"spacing": spacing, "unit": self.unit}
 
     @property
     def median_shape(self) -> tuple[int, ...]:
@@ -105,6 +122,12 @@ class Inspection:
         """Voxels per axis of every case, by its name."""
         names = (case.name for case in self.cases)
         return dict(zip(names, self.fingerprint.shapes, strict=True))
+
+    @property
+    def object_facts(self) -> dict[str, Any]:
+        """What model.json says of the objects that were learned from."""
+        sizes = self.fingerprint.objects
+        return {"objects": sizes.facts(self.fingerprint.unit)} if sizes else {}
 
 
 def is_turned(scan: Scan) -> bool:
@@ -131,13 +154,7 @@ def case_facts(case: Case, ignore_value: int | None = None) -> CaseFacts:
         foreground = foreground[picked]
     pieces = 1.0
     if len(values) > 8:
-        boxes = ndimage.find_objects(truth.astype(np.int32, copy=False))
-        numbers = [
-            ndimage.label(truth[box] == value)[1]
-            for value, box in enumerate(boxes, start=1)
-            if box is not None
-        ][:100]
-        pieces = float(np.mean([number == 1 for number in numbers]))
+        pieces = single_pieces(truth)
     return CaseFacts(
         name=case.name,
         shape=tuple(scan.geometry.shape[axis] for axis in order),
@@ -151,7 +168,23 @@ def case_facts(case: Case, ignore_value: int | None = None) -> CaseFacts:
         counts=tuple(zip(values.tolist(), counts.tolist(), strict=True)),
         single_pieces=pieces,
         samples=flat[:, foreground].astype(np.float32),
+        classes=_classes(case, values),
+        notes=scan.axes.notes if scan.axes else (),
     )
+
+
+def _classes(case: Case, values: NDArray[np.integer[Any]]) -> tuple[str, ...] | None:
+    """The classes of a case's objects. Raises DataError if one of them has none."""
+    table = None if case.truth is None else object_classes(case.truth)
+    if case.truth is None or table is None:
+        return None
+    missing = [str(value) for value in values.tolist() if value and value not in table]
+    if missing:
+        raise DataError(
+            f"{counted(len(missing), 'object')} without a class: {some(missing)}",
+            where=class_table(case.truth),
+        )
+    return tuple(sorted(set(table.values())))
 
 
 def inspect(
@@ -193,6 +226,9 @@ def inspect(
         first = next(f for f in findings if f.severity in ("error", "warning"))
         raise DataError(f"no case can be read; the first: {first.sentence}", where=first.where)
     findings += _together(facts)
+    recognised = Counter(note for fact in facts for note in fact.notes)
+    for note, count in recognised.items():
+        findings.append(Finding("note", "images", f"{note}: {count} of {len(facts)}"))
     fingerprint = _fingerprint(facts, dataset, ignore)
     findings += _label_findings(fingerprint, facts)
     return Inspection(fingerprint, tuple(usable), tuple(findings))
@@ -272,33 +308,22 @@ def _fingerprint(facts: Sequence[CaseFacts], dataset: Dataset, ignore: int | Non
         label_counts=tuple(sorted(counts.items())),
         label_names=dataset.label_names,
         ignore_value=ignore,
-        looks_like_objects=not (dataset.label_names or dataset.regions) and _objects(same),
+        looks_like_objects=not (dataset.label_names or dataset.regions)
+        and (any(f.classes is not None for f in same) or _objects(same)),
         looks_like_ct=same[0].unit == "mm" and (named_ct or air),
         intensity=intensity,
         zero_share=float(np.mean([f.zero_share for f in same])),
         ignored_share=float(np.mean([f.ignored_share for f in same])),
         regions=dataset.regions,
         region_values=dataset.region_values,
+        objects=object_sizes([f.counts for f in same], [f.spacing for f in same]),
+        object_classes=tuple(sorted({name for fact in same for name in fact.classes or ()})),
     )
 
 
 def _objects(facts: Sequence[CaseFacts]) -> bool:
-    """Whether the ids differ from image to image and nearly each is one piece."""
-    ids = [{v for v, _ in f.counts if v} for f in facts]
-    ids = [s for s in ids if s]
-    union = set().union(*ids)
-    if len(ids) < 2:
-        # One image cannot tell numbers from names; more ids than a byte holds are numbers.
-        return len(union) > 255
-    if len(union) < 8:
-        return False
-    many = [f.single_pieces for f in facts if len(f.counts) > 8]
-    if many and float(np.median(many)) <= 0.8:
-        return False
-    differ = float(np.mean([len(s) / len(union) for s in ids])) < 0.5
-    # Objects are often counted from 1 in each image, however many there are; classes are not.
-    counted = np.mean([s == set(range(1, len(s) + 1)) for s in ids]) > 0.9
-    return differ or (bool(counted) and len({len(s) for s in ids}) > 1)
+    ids = [{value for value, _ in fact.counts if value} for fact in facts]
+    return number_objects(ids, [f.single_pieces for f in facts if len(f.counts) > 8])
 
 
 def _label_findings(fingerprint: Fingerprint, facts: Sequence[CaseFacts]) -> Iterable[Finding]:
@@ -311,8 +336,12 @@ def _label_findings(fingerprint: Fingerprint, facts: Sequence[CaseFacts]) -> Ite
             "note",
             "masks",
             f"{len(foreground)} label values in the only image are taken as classes",
-            "if they number objects, give --set data.merge_labels=true",
+            "if they number objects, give --task instances",
         )
+    bare = [f.name for f in facts if f.classes is None]
+    if fingerprint.object_classes and bare:
+        sentence = f"{counted(len(bare), 'mask')} without a table of classes: {some(bare)}"
+        yield Finding("error", "masks", sentence, "every mask needs one, or none does")
     unknown = [f.name for f in facts if not f.counts]
     if unknown:
         sentence = f"{len(unknown)} masks hold nothing but the ignored value: {some(unknown)}"

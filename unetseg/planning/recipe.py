@@ -3,6 +3,7 @@
 import re
 from math import ceil, prod
 
+from unetseg.config import OBJECT_TASKS
 from unetseg.geometry import voxels_computed
 from unetseg.planning.choices import Choices
 from unetseg.planning.fingerprint import Fingerprint
@@ -48,6 +49,9 @@ def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
     take("training.cross_entropy_weight", 1.0, "every voxel's answer")
     why = "a patch often lacks a class, a batch seldom does; case: each patch by itself"
     take("training.dice_over", "batch", why)
+    if choices.values["data.task"] in OBJECT_TASKS:
+        why = "how deep a voxel lies in its object, and how near its centre"
+        take("training.distance_weight", 3.0, why)
     why = "in the cross-entropy, one per class but the background; none: all alike"
     take("training.class_weights", (), why)
     _take_validation(choices, found)

@@ -22,6 +22,7 @@ from unetseg import checkpoint
 from unetseg.config import Plan
 from unetseg.dataset import find_cases
 from unetseg.dataset.folds import divide
+from unetseg.dataset.views import of_set
 from unetseg.devices import find_device, measure
 from unetseg.errors import DataError, UsageError
 from unetseg.files import write_text
@@ -30,7 +31,7 @@ from unetseg.pipeline.cache import prepare_cases
 from unetseg.records import Advance, Listener, Stage, ignore_event
 from unetseg.tasks import make_task
 from unetseg.training.batches import Batches
-from unetseg.training.run_file import read_data_path
+from unetseg.training.run_file import read_data_path, read_view
 from unetseg.training.snapshots import snapshots
 
 # Sharpness is read on a circle of half the plane's half width.
@@ -213,7 +214,8 @@ def _explored(
 
 def _patches(run: Path, plan: Plan, request: LandscapeRequest) -> tuple[Tensor, Tensor]:
     """Patches of cases that the run learned from: (B, C, *patch) and (B, *patch)."""
-    cases = find_cases(request.data or read_data_path(run)).cases
+    dataset = find_cases(request.data or read_data_path(run))
+    cases = of_set(dataset, read_view(run))[0].cases
     training = plan.training
     learned = divide(run, cases, training.fold, training.folds, training.seed).train
     places = np.linspace(0, len(learned) - 1, min(request.samples, len(learned))).round()

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -121,6 +121,11 @@ class Laboratory:
             request.data, request.out / "runs", dict(request.settings), device=request.device
         )
         self.plan, found = plan_for(base, listener, existing=False)
+        if self.plan.data.has_objects and "data.task" not in request.settings:
+            # What is compared is the Dice, here of the foreground.
+            settings = {**request.settings, "data.task": "semantic"}
+            again = replace(base, overrides=settings)
+            self.plan, found = plan_for(again, listener, existing=False)
         refuse_errors(found)
         self.cases = chosen_cases(found.cases, found.fingerprint.shapes, request.cases)
         self._write_table()

@@ -1,6 +1,6 @@
 """What a network's outputs mean: labels -> targets -> loss; outputs -> mask; which metrics."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -11,24 +11,34 @@ from unetseg.registry import TASKS
 from unetseg.tasks.cleaning import Indices
 from unetseg.tasks.losses import Total, alone
 
+ScoreName = Literal["Dice", "AP"]
+
 
 class Task(Protocol):
     """What a task must offer; built as `task(plan)`.
 
     outputs : K, the maps that the network must produce
     metrics : names from metrics.METRICS
+    score : what a validation of it is judged by
     cleans : `mask` cleans as the plan's section decode says, see tasks.cleaning
     takes_largest : `indices` is the number of the largest output: an output that cannot be the
         largest need not be known
+    is_local : the mask of a part of a scan is that part of the scan's mask
+    number_bytes : of a number of `indices`
+    mask_bytes : what `mask` takes for a voxel of a whole scan, beside the numbers and the mask
     """
 
     outputs: int
     metrics: tuple[str, ...]
     cleans: bool
     takes_largest: bool
+    is_local: bool
+    number_bytes: int
+    mask_bytes: int
+    score: ScoreName
 
     def targets(self, labels: Tensor) -> Tensor:
-        """(B, *S) class indices -> what the loss compares with."""
+        """(B, ..., *S) labels, as prepared, in a batch -> what the loss compares with."""
         ...
 
     def loss(self, outputs: list[Tensor], targets: Tensor, total: Total = alone) -> Tensor:
@@ -43,11 +53,14 @@ class Task(Protocol):
         ...
 
     def indices(self, outputs: Tensor) -> Tensor:
-        """(K, *S) outputs -> (*S) uint8 or int16 numbers of classes, each voxel by itself."""
+        """(K, *S) outputs -> (*S) uint8 to int32 numbers of classes, each voxel by itself.
+
+        Of objects: codes that say what the voxel is in its own, see objects.codes.
+        """
         ...
 
     def mask(self, indices: Indices, geometry: Geometry) -> Mask:
-        """(*S) class numbers of a whole scan -> a mask in the original label values."""
+        """(*S) class numbers of a whole scan -> a mask in the original label values, or ids."""
         ...
 
     def decode(self, outputs: Tensor, geometry: Geometry) -> Mask:

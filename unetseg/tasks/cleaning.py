@@ -16,6 +16,8 @@ Indices = NDArray[np.integer[Any]]
 
 # A component of exactly the smallest size stays, however the spacing in the header was rounded.
 _ROUNDING = 1e-6
+# What cleaning takes for a voxel: a copy, numbers of components twice, and where holes are.
+CLEANING_BYTES = 13
 _MICROMETRES = {"um": 1.0, "mm": 1000.0}
 
 
@@ -47,7 +49,12 @@ class Cleaning:
 
 
 def cleanings(plan: Plan) -> dict[int, Cleaning]:
-    """What the plan wants done, by class index; classes that stay as they are are left out."""
+    """What the plan wants done, by class index; classes that stay as they are are left out.
+
+    Objects are not cleaned: what is too small is none, see objects.decoding.
+    """
+    if plan.data.has_objects:
+        return {}
     decode = plan.decode
     found = {}
     for index, name in enumerate(plan.data.class_names[1:], start=1):
@@ -64,6 +71,8 @@ def cleanings(plan: Plan) -> dict[int, Cleaning]:
 
 def with_cleanings(plan: Plan, wanted: Mapping[int, Cleaning]) -> Plan:
     """The plan that wants this done and nothing else; the inverse of `cleanings`."""
+    if plan.data.has_objects:
+        return plan
     names = plan.data.class_names
     sizes = [wanted.get(index, Cleaning()).min_size for index in range(1, len(names))]
     decode = replace(

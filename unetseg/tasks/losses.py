@@ -1,4 +1,4 @@
-"""What the losses have in common: known voxels, coarser levels, overlap."""
+"""What the losses have in common: classes, known voxels, coarser levels, overlap."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unetseg.config import IGNORED
+from unetseg.config import IGNORED, TrainingPlan
 from unetseg.geometry import Geometry
 from unetseg.records import Mask
 from unetseg.tasks.cleaning import Indices
@@ -27,8 +27,8 @@ def alone(parts: Sequence[Tensor]) -> list[Tensor]:
     return list(parts)
 
 
-class FromIndices(ABC):
-    """What tasks have in common whose targets are class indices: a loss at every level."""
+class FromLabels(ABC):
+    """What tasks have in common: the labels are the targets, and every level has a loss."""
 
     def targets(self, labels: Tensor) -> Tensor:
         return labels.long()
@@ -50,7 +50,7 @@ class FromIndices(ABC):
 
     @abstractmethod
     def level_loss(self, output: Tensor, targets: Tensor, total: Total) -> Tensor:
-        """A scalar from (B, K, *S) float32 outputs and (B, *S) class indices."""
+        """A scalar from (B, K, *S) float32 outputs and (B, ..., *S) targets."""
 
 
 def class_dtype(classes: int) -> torch.dtype:
@@ -63,9 +63,9 @@ def over_levels(
 ) -> Tensor:
     """The mean loss of the outputs, finest first; each coarser one counts half as much.
 
-    loss : of (B, K, *S) float32 outputs and (B, *S) class indices
+    loss : of (B, K, *S) float32 outputs and (B, ..., *S) targets
     outputs : (B, K, *S) each, S smaller at coarser levels
-    targets : (B, *S) class indices at full resolution
+    targets : (B, ..., *S) at full resolution
 
     Source: nnU-Net, for the weights.
     """
@@ -78,12 +78,40 @@ def over_levels(
 
 
 def _shrunk(targets: Tensor, size: torch.Size) -> Tensor:
-    """(B, *S) class indices at a coarser level, each voxel the nearest one."""
-    if targets.shape[1:] == size:
+    """(B, ..., *S) targets at a coarser level, each voxel the nearest one."""
+    before = targets.shape[: -len(size)]
+    if targets.shape == (*before, *size):
         return targets
-    shifted = (targets - IGNORED).float()[:, None]
-    shrunk = functional.interpolate(shifted, size=tuple(size), mode="nearest-exact")
-    return shrunk[:, 0].round().long() + IGNORED
+    maps = targets.reshape(len(targets), -1, *targets.shape[-len(size) :])
+    shrunk = functional.interpolate(maps.float(), size=tuple(size), mode="nearest-exact")
+    return shrunk.reshape(*before, *size).to(targets.dtype)
+
+
+class ClassLoss:
+    """Cross-entropy and Dice of classes of which every voxel has one, background first."""
+
+    def __init__(self, classes: int, training: TrainingPlan) -> None:
+        self._classes, self._training = classes, training
+        weights = training.class_weights
+        self._weights = torch.tensor([1.0, *weights]) if weights else None
+
+    def __call__(self, output: Tensor, targets: Tensor, total: Total) -> Tensor:
+        """A scalar from (B, classes, *S) float32 outputs and (B, *S) class indices."""
+        training = self._training
+        known = (targets != IGNORED)[:, None]
+        indices = targets.clamp_min(0)
+        weights = None if self._weights is None else self._weights.to(output.device)
+        weight = known.sum() if weights is None else (weights[indices][:, None] * known).sum()
+        entropy = functional.cross_entropy(
+            output, targets, weights, ignore_index=IGNORED, reduction="sum"
+        )
+        entropy, weight = total([entropy, weight])
+        # Without a known voxel both are zero; a lone voxel may weigh less than one.
+        entropy = entropy / torch.where(weight > 0, weight, 1)
+        truth = functional.one_hot(indices, self._classes).movedim(-1, 1)[:, 1:].to(output.dtype)
+        share = output.softmax(1)[:, 1:]
+        dice = dice_loss(share, truth, known, over=training.dice_over, total=total)
+        return training.cross_entropy_weight * entropy + training.dice_weight * dice
 
 
 def dice_loss(

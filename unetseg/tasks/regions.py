@@ -13,15 +13,18 @@ from unetseg.metrics import METRICS
 from unetseg.records import Label, Mask
 from unetseg.regions import crossings
 from unetseg.tasks.cleaning import Indices, cleanings
-from unetseg.tasks.losses import FromIndices, Total, class_dtype, dice_loss
+from unetseg.tasks.losses import FromLabels, Total, class_dtype, dice_loss
 
 
-class Regions(FromIndices):
+class Regions(FromLabels):
     """A sigmoid for each of K regions, trained with binary cross-entropy plus Dice."""
 
     metrics = METRICS
     cleans = False
     takes_largest = False
+    is_local = True
+    mask_bytes = 0
+    score = "Dice"
 
     def __init__(self, plan: Plan) -> None:
         data = plan.data
@@ -35,6 +38,7 @@ class Regions(FromIndices):
         self.outputs = len(data.regions)
         self._values = smallest_integers(np.array(data.label_values))
         self._dtype = class_dtype(len(data.label_values))
+        self.number_bytes = self._dtype.itemsize
         written = data.class_values[1:]
         self._written = [data.label_values.index(value) for value in written]
         self._crossings = [

@@ -17,6 +17,7 @@ from unetseg.pipeline.resampling import needed
 from unetseg.pipeline.restoring import planes_on_scan
 from unetseg.records import Listener, Mask, Note, ignore_event
 from unetseg.tasks import Task
+from unetseg.tasks.cleaning import Indices
 from unetseg.tasks.pieces import Decoder, Piece, together
 from unetseg.windows import Tiling, Walk, slabs
 
@@ -114,10 +115,13 @@ class Segmenter:
         ):
             yield
 
+    def indices(self, image: GridImage, listener: Listener = ignore_event) -> Indices:
+        """(*S) class numbers of a whole scan, as of Task.indices, on the scan's own grid."""
+        return together(self.pieces(image, listener=listener), image.placement.scan.shape)
+
     def mask(self, image: GridImage, listener: Listener = ignore_event) -> Mask:
         """The mask of a whole scan, on the scan's own grid."""
-        grid = image.placement.scan
-        return self.task.mask(together(self.pieces(image, listener=listener), grid.shape), grid)
+        return self.task.mask(self.indices(image, listener), image.placement.scan)
 
     def _pass(self) -> Callable[[Tensor], Tensor]:
         def once(x: Tensor) -> Tensor:

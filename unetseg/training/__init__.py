@@ -145,6 +145,8 @@ class _Training:
                 "device": self._devices,
                 "data": request.data.name,
                 "cases": [len(self.train_cases), len(val_cases)],
+                **(found.object_facts if plan.data.has_objects else {}),
+                "scans": found.fingerprint.facts,
             },
             board=Board(self.run / "tensorboard", self._told, self.event),
             listener=self.event,
@@ -155,7 +157,7 @@ class _Training:
         """Write what the run folder says of itself; before, so that what fails leaves none."""
         plan = self.plan
         write_plan(plan, self.run / "plan.toml")
-        write_run_file(self.run, self.request.data)
+        write_run_file(self.run, self.request.data, self.request.asked)
         if not (self.run / FOLDS).is_file():
             folds = make_folds(cases, plan.training.folds, plan.training.seed)
             write_folds(self.run / FOLDS, folds)
@@ -317,8 +319,9 @@ class _Training:
                 plateau.look(self.plan.training, validation.mean, state.step)
                 if was_steady and plateau.anneal_from is not None:
                     self.say(
-                        f"the validation Dice has not risen since step {plateau.risen_at}"
-                        f" ({plateau.best:.4f}): the learning rate falls from here on"
+                        f"the validation {validation.score.name} has not risen since step"
+                        f" {plateau.risen_at} ({plateau.best:.4f}): the learning rate falls from"
+                        " here on"
                     )
             self._tell(rate, speed, waiting, validation)
         if validation is not None:
@@ -388,7 +391,7 @@ class _Training:
             append_log(self.log_path, held)
         self.say(
             f"{'finished' if finished else 'stopped'} after {self.state.step} steps and"
-            f" {self.clock.elapsed:.0f} s: mean Dice {chosen.mean:.4f} on"
+            f" {self.clock.elapsed:.0f} s: mean {chosen.score.name} {chosen.mean:.4f} on"
             f" {len(chosen.names)} validation cases"
         )
         return Outcome(self.run, chosen, finished)

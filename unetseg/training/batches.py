@@ -79,7 +79,7 @@ class Batches:
         self._order = (-1, np.zeros(0, dtype=np.intp))
 
     def make(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images (B, C, *patch) float32 and class indices (B, *patch) int16 of a step.
+        """Images (B, C, *patch) float32 and labels (B, ..., *patch) int16 of a step.
 
         B : of the step's batch what is this rank's
 
@@ -144,19 +144,40 @@ class Batches:
             images, labels = _read(self._cases[crop.case], crop.box)
         else:
             images, labels = self._arrays[crop.case]
-            images, labels = images[(slice(None), *crop.box)], labels[crop.box]
+            images, labels = (
+                images[(slice(None), *crop.box)],
+                labels[_with_maps(crop.box, labels.ndim)],
+            )
         # torch counts from the last axis.
         padding = [n for pair in reversed(crop.padding) for n in pair]
         if any(padding):
             images = functional.pad(images, padding)
-            labels = functional.pad(labels, padding, value=IGNORED)
+            labels = _padded(labels, padding)
         return images, labels
+
+
+def _with_maps(box: tuple[slice, ...], axes: int) -> tuple[slice, ...]:
+    """The box in labels that have so many axes, those of their maps included."""
+    return (slice(None),) * (axes - len(box)) + box
+
+
+def _padded(labels: Tensor, padding: list[int]) -> Tensor:
+    """Labels with voxels around them of which nothing is known."""
+    axes = len(padding) // 2
+    result = functional.pad(labels, padding, value=IGNORED if labels.ndim == axes else 0)
+    if labels.ndim > axes:
+        result[0] = functional.pad(labels[0], padding, value=IGNORED)
+    return result
 
 
 def _read(case: CachedCase, box: tuple[slice, ...] = ()) -> tuple[Tensor, Tensor]:
     """The image and the labels in the box, or whole."""
     with _readable(case):
-        arrays = np.array(case.image[(slice(None), *box)]), np.array(case.labels[box])
+        image, labels = case.image, case.labels
+        arrays = (
+            np.array(image[(slice(None), *box)]),
+            np.array(labels[_with_maps(box, labels.ndim)]),
+        )
     return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
 
 

@@ -27,7 +27,7 @@ class Board:
         self._writer: RecordWriter | None = None
         self._is_off = False
 
-    def add(self, row: EpochDone, classes: Sequence[str]) -> None:
+    def add(self, row: EpochDone, columns: Sequence[str]) -> None:
         """Write the row's numbers; without TensorBoard, nothing. A full disk is a warning only."""
         if self._is_off:
             return
@@ -37,7 +37,7 @@ class Board:
         except ImportError:
             self._is_off = True
             return
-        values = [Summary.Value(tag=t, simple_value=v) for t, v in curves(row, classes)]
+        values = [Summary.Value(tag=t, simple_value=v) for t, v in curves(row, columns)]
         event = Event(wall_time=time_ns() / 1e9, step=row.step, summary=Summary(value=values))
         try:
             if self._writer is None:
@@ -77,14 +77,14 @@ class Board:
                 self._is_off = True
 
 
-def curves(row: EpochDone, classes: Sequence[str]) -> Iterator[tuple[str, float]]:
+def curves(row: EpochDone, columns: Sequence[str]) -> Iterator[tuple[str, float]]:
     """Name and value of every number that the row has; what was not measured has no point."""
-    dice = zip(classes, row.dice, strict=True)
+    key, parts = row.score.lower(), zip(columns, row.values, strict=True)
     values = {
         "loss": row.loss,
         "learning_rate": row.learning_rate,
-        "mean_dice": row.mean_dice,
-        **{f"dice/{name}": value for name, value in dice},
+        f"mean_{key}": row.mean,
+        **{f"{key}/{column}": value for column, value in parts},
         "steps_per_second": row.steps_per_second,
         "waiting": row.waiting,
     }

@@ -38,7 +38,9 @@ from unetseg.training.out_of_fold import (
     write_table,
 )
 from unetseg.training.run_file import fold_folder, read_folds_asked, write_run_file
+from unetseg.training.scores import score_of
 from unetseg.training.selection import Decision, Selection, Unseen, select
+from unetseg.training.tuning import middle
 from unetseg.training.validation import Validation
 
 # Of the whole time, for what comes after the last fold: comparing and cleaning masks.
@@ -53,14 +55,12 @@ _BYTES_PER_VOXEL = 64
 class CrossValidation:
     """How the training of all folds ended.
 
-    classes : the foreground classes, by name
     folds : how many there are
     found : None if it was asked to stop before all were trained
     decisions : which ways of cleaning the masks were compared
     """
 
     run: Path
-    classes: tuple[str, ...]
     folds: int
     found: OutOfFold | None = None
     decisions: tuple[Decision, ...] = ()
@@ -113,7 +113,7 @@ class _Folds:
         self._refuse_changed()
         # Only now, so that a training that cannot begin leaves no folder behind.
         write_plan(self.plan, self.run / "plan.toml")
-        write_run_file(self.run, request.data, folds=plan.training.folds)
+        write_run_file(self.run, request.data, request.asked, folds=plan.training.folds)
         if not (self.run / FOLDS).is_file():
             write_folds(self.run / FOLDS, self.folds)
 
@@ -173,7 +173,7 @@ class _Folds:
                 )
 
     def go(self, should_stop: Callable[[], bool]) -> CrossValidation:
-        whole = CrossValidation(self.run, self.plan.data.class_names[1:], len(self.folds))
+        whole = CrossValidation(self.run, len(self.folds))
         held = {name for fold in self.folds for name in fold.val}
         left_out = [case.name for case in usable(self.found.cases) if case.name not in held]
         if left_out:
@@ -186,7 +186,7 @@ class _Folds:
             training = self._training(fold, None)
             scores = read_scores(training.unseen)
             if scores is not None and is_trained(training.unseen, self.plan):
-                self.say(f"fold {fold} is done: mean Dice {scores.validation.mean:.4f}")
+                self.say(f"fold {fold} is done: {_told(scores.validation)}")
                 done[fold] = scores
             else:
                 todo.append(fold)
@@ -203,7 +203,7 @@ class _Folds:
             scores = train_fold(training, self.show, should_stop)
             if scores is None:
                 return self._stopped(whole, done)
-            self.say(f"fold {fold}: mean Dice {scores.validation.mean:.4f} out of fold")
+            self.say(f"fold {fold}: {_told(scores.validation)} out of fold")
             done[fold] = scores
         return self._combined(whole, done)
 
@@ -247,13 +247,13 @@ class _Folds:
     def _combined(self, whole: CrossValidation, done: Mapping[int, FoldScores]) -> CrossValidation:
         """Compare cleanings, write the tables, and keep all networks as one model."""
         by_name = {
-            name: (fold, dice)
+            name: (fold, row)
             for fold, scores in done.items()
-            for name, dice in zip(scores.validation.names, scores.validation.dice, strict=True)
+            for name, row in zip(scores.validation.names, scores.validation.rows, strict=True)
         }
         cases = [case for case in self.found.cases if case.name in by_name]
         names = tuple(case.name for case in cases)
-        scores = Validation(names, tuple(by_name[name][1] for name in names))
+        scores = Validation(names, tuple(by_name[name][1] for name in names), score_of(self.plan))
         unseen = [Unseen(case, mask_of(self.run, case)) for case in cases]
         selection = Selection(cleanings(self.plan), ())
         if make_task(self.plan).cleans:
@@ -261,16 +261,19 @@ class _Folds:
         for decision in selection.decisions:
             self.say(decision.sentence())
         plan = with_cleanings(self.plan, selection.wanted)
+        if plan.data.has_objects:
+            decodes = [checkpoint.load_plan(fold_folder(self.run, fold)).decode for fold in done]
+            plan = replace(plan, decode=middle(decodes))
         cleaned = None
         shutil.rmtree(self.run / CLEANED, ignore_errors=True)
         if selection.wanted:
             cleaned = write_cleaned(self.run, unseen, plan, self.show)
         found = OutOfFold(tuple(by_name[name][0] for name in names), scores, cleaned)
-        write_table(self.run / TABLE, found, whole.classes)
+        write_table(self.run / TABLE, found)
         networks = {fold: checkpoint.load(fold_folder(self.run, fold)).network for fold in done}
         facts = self._facts(found, selection.decisions)
         checkpoint.save_ensemble(self.run / "model", dict(sorted(networks.items())), plan, facts)
-        text = f"finished {len(done)} folds: mean Dice {scores.mean:.4f} out of fold"
+        text = f"finished {len(done)} folds: {_told(scores)} out of fold"
         if cleaned is not None:
             text += f", {cleaned.mean:.4f} after cleaning"
         self.say(f"{text}, on {counted(len(cases), 'case')}")
@@ -284,7 +287,6 @@ class _Folds:
 
     def _facts(self, found: OutOfFold, decisions: Sequence[Decision]) -> dict[str, Any]:
         """What model.json says of the trainings."""
-        classes = self.plan.data.class_names[1:]
         of_folds = [
             checkpoint.read_facts(fold_folder(self.run, fold)) for fold in range(len(self.folds))
         ]
@@ -295,13 +297,19 @@ class _Folds:
             "device": ", ".join(sorted({str(each.get("device")) for each in of_folds})),
             "data": self.request.data.name,
             "cases": len(found.folds),
-            **found.scores.facts(classes),
+            "scans": self.found.fingerprint.facts,
+            **found.scores.facts(),
+            **(self.found.object_facts if self.plan.data.has_objects else {}),
             "cleaning": [decision.sentence() for decision in decisions],
         }
         if found.cleaned is not None:
-            cleaned = found.cleaned.facts(classes)
+            cleaned = found.cleaned.facts()
             facts |= {f"cleaned_{name}": value for name, value in cleaned.items()}
         return facts
+
+
+def _told(validation: Validation) -> str:
+    return f"mean {validation.score.name} {validation.mean:.4f}"
 
 
 def _refuse_single(run: Path) -> None:

@@ -1,14 +1,14 @@
-"""The log and the tables of a run: a line per epoch, the Dice of every validation case."""
+"""The log and the tables of a run: a line per epoch, the score of every validation case."""
 
 import csv
 import io
 import math
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from unetseg.files import append_line, write_text
 from unetseg.records import EpochDone
+from unetseg.training.scores import Score
 from unetseg.training.validation import Validation
 
 
@@ -17,7 +17,7 @@ def append_log(path: Path, text: str) -> None:
     append_line(path, f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}")
 
 
-def append_history(path: Path, row: EpochDone, classes: Sequence[str]) -> None:
+def append_history(path: Path, row: EpochDone, score: Score) -> None:
     """Append a line, with the header before the first; a cell is empty where not measured.
 
     The file is written anew, so that no disk that is full leaves half a line.
@@ -25,14 +25,14 @@ def append_history(path: Path, row: EpochDone, classes: Sequence[str]) -> None:
     """
     names = ["epoch", "step", "seconds", "learning_rate", "loss", "steps_per_second", "waiting"]
     numbers = [row.seconds, row.learning_rate, row.loss, row.steps_per_second, row.waiting]
-    cells = [row.epoch, row.step, *numbers, row.mean_dice, *row.dice]
+    cells = [row.epoch, row.step, *numbers, row.mean, *row.values]
     text = ["" if isinstance(c, float) and math.isnan(c) else f"{c:.6g}" for c in cells]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     if path.is_file():
         buffer.write(path.read_text(encoding="utf-8"))
     else:
-        writer.writerow([*names, "mean_dice", *(f"dice {name}" for name in classes), "best"])
+        writer.writerow([*names, f"mean_{score.key}", *score.heads(), "best"])
     writer.writerow([*text, int(row.is_best)])
     write_text(path, buffer.getvalue())
 
@@ -50,10 +50,10 @@ def forget_after(path: Path, step: int) -> None:
         write_text(path, buffer.getvalue())
 
 
-def write_validation(path: Path, validation: Validation, classes: Sequence[str]) -> None:
+def write_validation(path: Path, validation: Validation) -> None:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["case", *(f"dice {name}" for name in classes)])
-    for name, dice in zip(validation.names, validation.dice, strict=True):
-        writer.writerow([name, *("" if math.isnan(d) else f"{d:.6f}" for d in dice)])
+    writer.writerow(["case", *validation.score.heads()])
+    for name, values in zip(validation.names, validation.cases, strict=True):
+        writer.writerow([name, *("" if math.isnan(v) else f"{v:.6f}" for v in values)])
     write_text(path, buffer.getvalue())

@@ -2,8 +2,10 @@
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,21 +14,30 @@ import numpy as np
 
 from unetseg import checkpoint
 from unetseg.checkpoint import DESCRIPTION, WEIGHTS
+from unetseg.config import Plan
+from unetseg.devices import find_device, measure
 from unetseg.files import replacing
 from unetseg.nets.unet import UNet
-from unetseg.records import Advance, Case, EpochDone, Listener, ignore_event
+from unetseg.records import Advance, Case, EpochDone, Listener, Note, ignore_event
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.training.board import Board
+from unetseg.training.codes import Codes, codes_beside, remove_codes
 from unetseg.training.history import append_history, write_validation
 from unetseg.training.ranks import ALONE, Ranks
 from unetseg.training.schedule import Clock
+from unetseg.training.scores import Score, score_of, true_objects
 from unetseg.training.state import State
-from unetseg.training.validation import Validation, validate
+from unetseg.training.tuning import Coded, Tuned, cropped, tune, with_usual
+from unetseg.training.validation import Validation, validate, validate_again
 
 # With a time budget, validations between epochs take at most this share of the time so far.
 _VALIDATION_SHARE = 0.06
 # The last model is kept unless an earlier one is better by more than this.
 _BETTER = 0.01
+# Of a time budget, for the search for rules for objects; at least and at most so many seconds.
+_TUNING_SHARE, _LEAST_TUNING, _MOST_TUNING = 0.03, 3.0, 40.0
+# A person who has stopped a training waits for it.
+_STOPPED_SECONDS = 10.0
 
 
 @dataclass
@@ -53,35 +64,55 @@ class Keeping:
     seconds: float = 0.0
     _seconds_per_voxel: float | None = field(default=None)
 
-    @property
-    def _classes(self) -> tuple[str, ...]:
-        return self.segmenter.plan.data.class_names[1:]
+    @cached_property
+    def _score(self) -> Score:
+        return score_of(self.segmenter.plan)
 
-    def validate(self, cases: Sequence[Case]) -> Validation:
+    def validate(self, cases: Sequence[Case], codes: Codes | None = None) -> Validation:
         """Score the kept weights on these cases; the clock learns how long all would take."""
         begun = perf_counter()
-        result = self._scores(self.segmenter, cases, self.listener)
+        result = self._scores(self.segmenter, cases, self.listener, codes)
         seconds = perf_counter() - begun
         self.seconds += seconds
         self._seconds_per_voxel = seconds / self._voxels(cases)
         # Half as much again for a slow case among those not seen yet, and the writing.
         whole = self._seconds_per_voxel * self._voxels(self.cases)
         self.clock.reserve = 1.0 + 1.3 * whole
+        if self.segmenter.plan.data.has_objects:
+            # Rules are looked for, and what they give is scored.
+            self.clock.reserve += 0.3 * whole + (self._tuning_seconds or 0.0)
         return result
 
+    @property
+    def _tuning_seconds(self) -> float | None:
+        """How long rules for objects may be looked for; None where no clock has a say."""
+        minutes = self.segmenter.plan.training.minutes
+        if minutes is None:
+            return None
+        return min(max(_LEAST_TUNING, _TUNING_SHARE * 60 * minutes), _MOST_TUNING)
+
     def _scores(
-        self, segmenter: Segmenter, cases: Sequence[Case], listener: Listener
+        self,
+        segmenter: Segmenter,
+        cases: Sequence[Case],
+        listener: Listener,
+        codes: Codes | None = None,
     ) -> Validation:
         """Every rank scores its share of the cases, all of them by the first's network."""
-        ranks, names = self.ranks, tuple(case.name for case in cases)
-        ranks.same(segmenter.network)
-        mine = validate(segmenter, cases[ranks.rows], listener)
-        if ranks.count == 1:
-            return mine
-        table = ranks.gathered(mine.dice, (len(cases), len(self._classes)))
-        for name in set(names) - set(mine.names):
+        self.ranks.same(segmenter.network)
+        mine = validate(segmenter, cases[self.ranks.rows], listener, codes)
+        whole = self._together(mine, cases)
+        for name in set(whole.names) - set(mine.names):
             listener(Advance(name))
-        return Validation(names, tuple(map(tuple, table.tolist())))
+        return whole
+
+    def _together(self, mine: Validation, cases: Sequence[Case]) -> Validation:
+        """The validation of all cases from each rank's own."""
+        if self.ranks.count == 1:
+            return mine
+        table = self.ranks.gathered(mine.rows, (len(cases), mine.score.width))
+        names = tuple(case.name for case in cases)
+        return Validation(names, tuple(map(tuple, table.tolist())), mine.score)
 
     def _voxels(self, cases: Sequence[Case]) -> int:
         return sum(self.voxels[case.name] for case in cases)
@@ -105,7 +136,7 @@ class Keeping:
         self, rate: float, speed: float, waiting: float, validation: Validation | None
     ) -> EpochDone:
         """Keep the model if it is the best, and add the line of an epoch to the history."""
-        state = self.state
+        state, score = self.state, self._score
         mean = validation.mean if validation else math.nan
         is_best = not math.isnan(mean) and not mean < state.best
         if validation is not None and is_best:
@@ -122,12 +153,13 @@ class Keeping:
             loss=state.mean_loss(),
             steps_per_second=speed,
             waiting=waiting,
-            dice=validation.per_class if validation else (math.nan,) * len(self._classes),
-            mean_dice=mean,
+            values=validation.values if validation else (math.nan,) * len(score.columns),
+            mean=mean,
             is_best=is_best,
+            score=score.name,
         )
-        append_history(self.run / "history.csv", row, self._classes)
-        self.board.add(row, self._classes)
+        append_history(self.run / "history.csv", row, score)
+        self.board.add(row, score.columns)
         return row
 
     @property
@@ -148,12 +180,18 @@ class Keeping:
             with replacing(self._aside / name) as temporary:
                 shutil.copyfile(self._best / name, temporary)
 
-    def save(self, folder: str, facts: dict[str, Any], network: UNet | None = None) -> None:
+    def save(
+        self,
+        folder: str,
+        facts: dict[str, Any],
+        network: UNet | None = None,
+        plan: Plan | None = None,
+    ) -> None:
         """Write a model folder of the run, on the first rank."""
         if not self.ranks.is_first:
             return
-        segmenter = self.segmenter
-        checkpoint.save(self.run / folder, network or segmenter.network, segmenter.plan, facts)
+        mine = self.segmenter
+        checkpoint.save(self.run / folder, network or mine.network, plan or mine.plan, facts)
 
     def _facts(self, validation: Validation, *, finished: bool = False) -> dict[str, Any]:
         """What model.json says of the training."""
@@ -162,12 +200,27 @@ class Keeping:
             "step": self.state.step,
             "seconds": round(self.clock.elapsed, 1),
             **self.source,
-            **validation.facts(self._classes),
+            **validation.facts(),
         }
 
     def end(self, *, finished: bool) -> Validation:
-        """The last validation, on all cases; keep the better of the last and the best model."""
-        last = self.validate(self.cases)
+        """The last validation, on all cases; keep the better of the last and the best model.
+
+        Where there are objects, it is kept with the rules that suit it.
+        """
+        if self.ranks.count == 1:
+            remove_codes(self.run)
+        with ExitStack() as stack:
+            has_objects = self.segmenter.plan.data.has_objects
+
+            def codes() -> Codes | None:
+                return stack.enter_context(codes_beside(self.run)) if has_objects else None
+
+            return self._end(codes, finished=finished)
+
+    def _end(self, new_codes: Callable[[], Codes | None], *, finished: bool) -> Validation:
+        codes, plan = new_codes(), self.segmenter.plan
+        last = self.validate(self.cases, codes)
         facts = self._facts(last, finished=finished)
         self.save("last", facts)
         chosen, kept = last, self.segmenter.network
@@ -175,18 +228,54 @@ class Keeping:
         if (earlier := self._earlier(last)) is not None:
             network, step = earlier
             segmenter = replace(self.segmenter, network=network)
-            scores = self._scores(segmenter, self.cases, ignore_event)
+            others = new_codes()
+            scores = self._scores(segmenter, self.cases, ignore_event, others)
             if scores.mean > last.mean:
-                chosen, kept = scores, segmenter.network
+                chosen, kept, codes = scores, segmenter.network, others
                 facts = self._facts(scores, finished=finished) | {"step": step}
+        if codes is not None:
+            plan, chosen, said = self._with_rules(chosen, codes, finished=finished)
+            facts |= chosen.facts() | {"rules": said}
         if not finished and self.ranks.is_first:
             self._set_best_aside()
-        self.save("model", facts, kept)
+        self.save("model", facts, kept, plan)
         if math.isnan(state.best) or last.mean > state.best:
             state.best = last.mean
         if self.ranks.is_first:
-            write_validation(self.run / "validation.csv", chosen, self._classes)
+            write_validation(self.run / "validation.csv", chosen)
         return chosen
+
+    def _with_rules(
+        self, usual: Validation, codes: Codes, *, finished: bool
+    ) -> tuple[Plan, Validation, str]:
+        """The plan with rules for objects, what they give, and what there is to say of them.
+
+        usual : what the usual rules give
+        """
+        plan, cases = self.segmenter.plan, self.cases[self.ranks.rows]
+        seconds = self._tuning_seconds if finished else _STOPPED_SECONDS
+        found = self.ranks.told(Tuned, lambda: self._tuned(cases, codes, seconds))
+        tuned = replace(plan, decode=found.decode)
+        validation = self._together(validate_again(tuned, cases, codes), self.cases)
+        said = found.sentence()
+        if found.changed and not validation.mean > usual.mean:
+            # They were found on a part of the cases, or of their voxels.
+            tuned, validation = replace(plan, decode=with_usual(plan)), usual
+            said += f"; not on all {len(self.cases)}, so the usual ones are kept"
+        self.listener(Note(said))
+        return tuned, validation, said
+
+    def _tuned(self, cases: Sequence[Case], codes: Codes, seconds: float | None) -> Tuned:
+        plan = self.segmenter.plan
+
+        def coded() -> Iterator[Coded]:
+            for number in np.random.default_rng(plan.training.seed).permutation(len(cases)):
+                indices, geometry = codes.get(int(number))
+                truth = true_objects(cases[number], geometry, plan.data)
+                yield cropped(indices, truth, geometry)
+
+        cores = measure(find_device("cpu")).cores
+        return tune(plan, coded(), self.listener, seconds=seconds, workers=cores)
 
     def _earlier(self, last: Validation) -> tuple[UNet, int] | None:
         """The best model so far and its step, if it may be better than the last one."""

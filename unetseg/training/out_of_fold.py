@@ -26,8 +26,9 @@ from unetseg.tasks import make_task
 from unetseg.tasks.cleaning import clean, cleanings, voxel_size, with_cleanings
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.training.run_file import fold_folder
+from unetseg.training.scores import score_of
 from unetseg.training.selection import Unseen
-from unetseg.training.validation import Validation, case_dice, segmented, true_indices
+from unetseg.training.validation import Validation, segmented
 
 # Masks as the networks give them, and as the model cleans them.
 MASKS, CLEANED = "out_of_fold", "out_of_fold_cleaned"
@@ -66,7 +67,8 @@ class OutOfFold:
         picked = [place for place, each in enumerate(self.folds) if each == fold]
         return Validation(
             tuple(self.scores.names[place] for place in picked),
-            tuple(self.scores.dice[place] for place in picked),
+            tuple(self.scores.rows[place] for place in picked),
+            self.scores.score,
         )
 
 
@@ -114,17 +116,17 @@ def segment_unseen(
     network = trained.network.placed(device)
     segmenter = Segmenter(network, plan, make_task(plan), device, precision)
     listener(Stage("segmenting", len(unseen.cases)))
-    rows = []
+    score, rows = score_of(plan), []
     for case in unseen.cases:
         if should_stop():
             return None
         with memory_errors(device):
             scan, mask = segmented(segmenter, case)
         write_mask(mask, mask_of(unseen.run, case), scan)
-        rows.append(case_dice(true_indices(case, mask.geometry, plan.data), mask, plan.data))
+        rows.append(score.row(case, mask, plan.data))
         listener(Advance(case.name))
     names = tuple(case.name for case in unseen.cases)
-    scores = FoldScores(minutes, perf_counter() - begun, Validation(names, tuple(rows)))
+    scores = FoldScores(minutes, perf_counter() - begun, Validation(names, tuple(rows), score))
     _write_scores(unseen.folder, key, scores)
     return scores
 
@@ -135,15 +137,17 @@ def read_scores(unseen: FoldCases) -> FoldScores | None:
         content = json.loads((unseen.folder / _RECORD).read_text(encoding="utf-8"))
         if content["model"] != _key(unseen.folder):
             return None
+        score = score_of(checkpoint.load_plan(unseen.folder))
         found = FoldScores(
             content["minutes"],
             float(content["seconds"]),
             Validation(
-                tuple(content["dice"]),
+                tuple(content[score.key]),
                 tuple(
                     tuple(math.nan if value is None else float(value) for value in row)
-                    for row in content["dice"].values()
+                    for row in content[score.key].values()
                 ),
+                score,
             ),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError):
@@ -155,12 +159,15 @@ def read_scores(unseen: FoldCases) -> FoldScores | None:
 
 
 def _write_scores(folder: Path, key: str, scores: FoldScores) -> None:
-    rows = zip(scores.validation.names, scores.validation.dice, strict=True)
+    validation = scores.validation
+    rows = zip(validation.names, validation.rows, strict=True)
     content = {
         "model": key,
         "minutes": scores.minutes,
         "seconds": round(scores.seconds, 1),
-        "dice": {name: [None if math.isnan(d) else d for d in row] for name, row in rows},
+        validation.score.key: {
+            name: [None if math.isnan(value) else value for value in row] for name, row in rows
+        },
     }
     write_text(folder / _RECORD, json.dumps(content, indent=1) + "\n")
 
@@ -181,28 +188,27 @@ def write_cleaned(
     wanted, values = cleanings(plan), np.array(plan.data.class_values)
     sized = any(cleaning.min_size for cleaning in wanted.values())
     listener(Stage("cleaning", len(unseen)))
-    rows = []
+    score, rows = score_of(plan), []
     for each in unseen:
         raw = read_mask(each.mask, is_drawn=False)
         voxel = voxel_size(raw.geometry, plan.data.unit) if sized else 1.0
         indices = clean(class_indices(raw.array, plan.data).numpy(), wanted, voxel)
         mask = Mask(values[indices].astype(raw.array.dtype), raw.geometry, raw.labels)
         write_mask(mask, mask_of(run, each.case, CLEANED), load_scan(each.case))
-        truth = true_indices(each.case, mask.geometry, plan.data)
-        rows.append(case_dice(truth, mask, plan.data))
+        rows.append(score.row(each.case, mask, plan.data))
         listener(Advance(each.case.name))
-    return Validation(tuple(each.case.name for each in unseen), tuple(rows))
+    return Validation(tuple(each.case.name for each in unseen), tuple(rows), score)
 
 
-def write_table(path: Path, found: OutOfFold, classes: Sequence[str]) -> None:
-    """A row per case: its fold and the Dice of every class, empty where it is not defined."""
+def write_table(path: Path, found: OutOfFold) -> None:
+    """A row per case: its fold and the score's values, empty where they are not defined."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    names = [f"dice {name}" for name in classes]
-    tables: list[Sequence[Sequence[float]]] = [found.scores.dice]
+    names = found.scores.score.heads()
+    tables: list[Sequence[Sequence[float]]] = [found.scores.cases]
     if found.cleaned is not None:
-        names += [f"cleaned dice {name}" for name in classes]
-        tables.append(found.cleaned.dice)
+        names += [f"cleaned {head}" for head in found.cleaned.score.heads()]
+        tables.append(found.cleaned.cases)
     writer.writerow(["case", "fold", *names])
     for name, fold, *rows in zip(found.scores.names, found.folds, *tables, strict=True):
         cells: list[Any] = [value for row in rows for value in row]

@@ -15,13 +15,14 @@ from unetseg.dataset import find_cases
 from unetseg.dataset.descriptions import read_json
 from unetseg.dataset.folds import FOLDS, choose, usable
 from unetseg.dataset.groups import with_groups
+from unetseg.dataset.views import of_set
 from unetseg.devices import find_device, measure
 from unetseg.errors import DataError, UsageError
 from unetseg.planning import make
 from unetseg.planning.fingerprint import Fingerprint, Inspection, inspect
-from unetseg.records import Finding, Listener, Machine, Note, ignore_event
+from unetseg.records import AS_IT_IS, Finding, Listener, Machine, Note, View, ignore_event
 from unetseg.training.ranks import ALONE, Ranks, join
-from unetseg.training.run_file import fold_folder, read_folds_asked
+from unetseg.training.run_file import fold_folder, read_folds_asked, read_view
 from unetseg.training.start import check_named, check_start, located, network_of
 from unetseg.training.state import STATE
 
@@ -34,6 +35,7 @@ class Request:
     run : the run folder; an existing one is resumed
     overrides : plan values by dotted key
     cache : where prepared cases lie; the user's cache folder if not given
+    view : how the files are to be read, where a person says so; as in the run, if it exists
     started : when the command started, for the time budget
     ranks : this process among those that train together; see `joined`
     """
@@ -44,8 +46,14 @@ class Request:
     device: str = "auto"
     skip_bad: bool = False
     cache: Path | None = None
+    view: View = AS_IT_IS
     started: float = field(default_factory=time)
     ranks: Ranks = ALONE
+
+    @property
+    def asked(self) -> View:
+        """How the files are to be read."""
+        return read_view(self.run) if self.view == AS_IT_IS else self.view
 
     @property
     def prepared(self) -> Path:
@@ -86,6 +94,9 @@ def _planned(request: Request, listener: Listener, *, existing: bool) -> tuple[P
         check_named(overrides.get("training.weights"), overrides.get("training.init"))
     dataset = find_cases(request.data)
     listener(Note(f"read as {dataset.layout}: {dataset.reason}"))
+    dataset, lines = of_set(dataset, request.asked if existing else request.view)
+    for line in lines:
+        listener(Note(f"  {line}"))
     if overrides.get("training.group") is not None:
         # Names suffice to tell whether it groups the cases; reading them all takes longer.
         asked = check_values({"training.group": overrides["training.group"]}, where="plan")

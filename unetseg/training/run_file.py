@@ -4,19 +4,30 @@ A run of all folds has a run folder for each of them below its own.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from unetseg.errors import DataError, UsageError
 from unetseg.files import write_text
+from unetseg.records import AS_IT_IS, View
 from unetseg.version import __version__
 
 _NAME = "run.json"
 
 
-def write_run_file(run: Path, data: Path, *, folds: int | None = None) -> None:
-    """Note which data the run learns from, and how many folds it trains if it trains them all."""
+def write_run_file(
+    run: Path, data: Path, view: View = AS_IT_IS, *, folds: int | None = None
+) -> None:
+    """Note which data the run learns from, and how many folds it trains if it trains them all.
+
+    view : how a person says that the files are to be read
+    """
     content: dict[str, Any] = {"data": str(data.resolve()), "unetseg": __version__}
+    if view != AS_IT_IS:
+        content |= {"view": asdict(view)}
     if folds is not None:
         content |= {"folds": folds}
     write_text(run / _NAME, json.dumps(content, indent=1) + "\n")
@@ -32,6 +43,14 @@ def read_data_path(run: Path) -> Path:
             where=run / _NAME,
             hint="give --data",
         ) from error
+
+
+def read_view(run: Path) -> View:
+    """How the files of a run were said to be read; as they say themselves if it is no run yet."""
+    try:
+        return TypeAdapter(View).validate_python(_content(run)["view"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return AS_IT_IS
 
 
 def read_folds_asked(run: Path) -> int | None:

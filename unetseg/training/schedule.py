@@ -21,7 +21,7 @@ _MOST_EPOCHS = 1000
 class Plateau:
     """Whether the validation score of a training without a budget still rises.
 
-    best : the highest mean Dice so far
+    best : the highest mean score so far
     risen_at : the step at which it last rose
     anneal_from : the step from which the learning rate falls, None while it is steady
     """

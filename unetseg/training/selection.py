@@ -24,7 +24,7 @@ from unetseg.tasks.cleaning import (
     holes,
     voxel_size,
 )
-from unetseg.training.validation import Indices, true_indices
+from unetseg.training.scores import Indices, true_indices
 
 # A rise of less than this is noise of the last digit that is printed.
 _RISE = 1e-4

@@ -41,7 +41,7 @@ class State:
     """Everything that changes while a network learns.
 
     average : the averaged weights, which are what is validated and kept
-    best : mean validation Dice of the kept model, NaN before the first
+    best : mean validation score of the kept model, NaN before the first
     losses, counted : sum and number of the losses since the last line of the history
     """
 

@@ -54,7 +54,7 @@ class Learner:
     ) -> None:
         """Learn from a batch; its loss stays on the device, so that nothing waits for it.
 
-        images : (B, C, *patch) float; labels : (B, *patch) class indices; this rank's samples
+        images : (B, C, *patch) float; labels : (B, ..., *patch) as of Batches; this rank's samples
         frozen : the encoder stays as it is
         """
         state, training = self._state, self._plan.training

@@ -5,77 +5,97 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from unetseg.config import IGNORED, DataPlan
-from unetseg.dataset.loading import load_scan, load_truth, with_channels
-from unetseg.geometry import Geometry
-from unetseg.metrics import dice_per_class
-from unetseg.pipeline import class_indices, prepare
+from unetseg.config import Plan
+from unetseg.dataset.loading import load_scan, with_channels
+from unetseg.pipeline import prepare
 from unetseg.records import Advance, Case, Listener, Mask, Scan
+from unetseg.tasks import make_task
 from unetseg.tasks.segmenting import Segmenter
-
-Indices = NDArray[np.integer[Any]]
+from unetseg.training.codes import Codes
+from unetseg.training.scores import Row, Score, score_of
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Dice per case and foreground class or region, over the voxels whose truth is known.
+    """What each case gives to the score, over the voxels whose truth is known.
 
-    NaN where a class is in neither mask, so in all of them where nothing is known.
+    names : of the cases
+    rows : a row for each case, see `Score`
     """
 
     names: tuple[str, ...]
-    dice: tuple[tuple[float, ...], ...]
+    rows: tuple[Row, ...]
+    score: Score
 
     @property
-    def per_class(self) -> tuple[float, ...]:
-        """Mean over the cases in which the class is defined."""
-        table = np.array(self.dice)
-        defined = ~np.isnan(table)
-        sums = np.where(defined, table, 0).sum(0)
-        counts = defined.sum(0)
-        return tuple(float(s / n) if n else float("nan") for s, n in zip(sums, counts, strict=True))
+    def values(self) -> tuple[float, ...]:
+        """Of each of the score's columns; NaN where nothing is defined."""
+        return self.score.values(self.rows)
+
+    @property
+    def cases(self) -> tuple[tuple[float, ...], ...]:
+        """Of each case, for each of the score's columns."""
+        return tuple(map(self.score.of_case, self.rows))
 
     def spread(self, place: int) -> "Spread":
-        """Over the cases in which foreground class number `place`, from 0, is defined."""
-        column = np.array([row[place] for row in self.dice])
+        """Over the cases in which column number `place`, from 0, is defined."""
+        column = np.array([values[place] for values in self.cases])
         defined = column[~np.isnan(column)]
-        mean = float(defined.mean()) if defined.size else float("nan")
         sd = float(defined.std(ddof=1)) if defined.size > 1 else float("nan")
-        return Spread(mean, sd, defined.size)
+        return Spread(self.values[place], sd, defined.size)
 
     @property
     def mean(self) -> float:
-        """Mean over the classes that are defined; NaN if none is."""
-        values = [value for value in self.per_class if not np.isnan(value)]
+        """Mean over the columns that are defined; NaN if none is."""
+        values = [value for value in self.values if not np.isnan(value)]
         return float(np.mean(values)) if values else float("nan")
 
-    def facts(self, classes: Sequence[str]) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Plain values for model.json; NaN has no place in JSON and becomes null."""
-        values = [None if np.isnan(dice) else round(dice, 6) for dice in self.per_class]
+        score = self.score
+        values = [None if np.isnan(value) else round(value, 6) for value in self.values]
         mean = None if np.isnan(self.mean) else round(self.mean, 6)
-        return {"mean_dice": mean, "dice": dict(zip(classes, values, strict=True))}
+        table = dict(zip(score.columns, values, strict=True))
+        return {f"mean_{score.key}": mean, score.key: table}
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation (over n - 1) of the defined cases; NaN for too few of them."""
+    """The value of a column, and the standard deviation (over n - 1) of the defined cases.
+
+    sd : NaN for too few of them
+    """
 
     mean: float
     sd: float
     defined: int
 
 
-def validate(segmenter: Segmenter, cases: Sequence[Case], listener: Listener) -> Validation:
-    """Segment every case and compare with its truth."""
-    rows = []
-    for case in cases:
-        _, mask = segmented(segmenter, case)
-        truth = true_indices(case, mask.geometry, segmenter.plan.data)
-        rows.append(case_dice(truth, mask, segmenter.plan.data))
+def validate(
+    segmenter: Segmenter, cases: Sequence[Case], listener: Listener, codes: Codes | None = None
+) -> Validation:
+    """Segment every case and compare with its truth.
+
+    codes : keep what is said of the cases, by their place among them
+    """
+    score, data, rows = score_of(segmenter.plan), segmenter.plan.data, []
+    for number, case in enumerate(cases):
+        prepared = prepare(with_channels(load_scan(case), data.channels), data)
+        indices, geometry = segmenter.indices(prepared), prepared.placement.scan
+        if codes is not None:
+            codes.put(number, indices, geometry)
+        rows.append(score.row(case, segmenter.task.mask(indices, geometry), data))
         listener(Advance(case.name))
-    return Validation(tuple(case.name for case in cases), tuple(rows))
+    return Validation(tuple(case.name for case in cases), tuple(rows), score)
+
+
+def validate_again(plan: Plan, cases: Sequence[Case], codes: Codes) -> Validation:
+    """The validation of what was kept of the cases, decoded as the plan says."""
+    score, task, rows = score_of(plan), make_task(plan), []
+    for number, case in enumerate(cases):
+        rows.append(score.row(case, task.mask(*codes.get(number)), plan.data))
+    return Validation(tuple(case.name for case in cases), tuple(rows), score)
 
 
 def segmented(segmenter: Segmenter, case: Case) -> tuple[Scan, Mask]:
@@ -83,19 +103,3 @@ def segmented(segmenter: Segmenter, case: Case) -> tuple[Scan, Mask]:
     data = segmenter.plan.data
     scan = with_channels(load_scan(case), data.channels)
     return scan, segmenter.mask(prepare(scan, data))
-
-
-def true_indices(case: Case, geometry: Geometry, data: DataPlan) -> Indices:
-    """(*S) class indices of a case's truth, IGNORED where it is not known."""
-    indices: Indices = class_indices(load_truth(case, geometry).array, data).numpy()
-    return indices
-
-
-def case_dice(truth: Indices, mask: Mask, data: DataPlan) -> tuple[float, ...]:
-    """Dice per foreground class over the voxels whose truth is known.
-
-    truth : (*S) class indices
-    """
-    predicted = class_indices(mask.array, data).numpy()
-    known = truth != IGNORED
-    return dice_per_class(truth[known], predicted[known], data.members[1:])
