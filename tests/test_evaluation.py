@@ -13,10 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unetseg import evaluation
 from unetseg.config import DataPlan
 from unetseg.errors import DataError, DeviceError, UsageError
-from unetseg.evaluation import COLUMNS, Evaluation, evaluate, pair, summarise, to_json, write_csv
+from unetseg.evaluation import (
+    COLUMNS,
+    Evaluation,
+    classes,
+    evaluate,
+    pair,
+    pairs,
+    summarise,
+    to_json,
+    write_csv,
+)
 from unetseg.metrics import METRICS
 from unetseg.records import Advance, CaseScore, Label, Note, Stage
 from unetseg.regions import Region
@@ -227,13 +236,13 @@ class TestEvaluate:
     def test_only_the_labels_are_computed(self, tmp_path, monkeypatch):
         path = nifti(tmp_path / "a.nii", bar(0, 4, value=1) + bar(4, 8, value=2))
         calls = []
-        scorer = evaluation.score
+        scorer = classes.score
 
         def counting(*args, **options):
             calls.append(args)
             return scorer(*args, **options)
 
-        monkeypatch.setattr(evaluation, "score", counting)
+        monkeypatch.setattr(classes, "score", counting)
         evaluate(path, path, labels=(Label(2, "tumour"),))
         assert len(calls) == 1
         evaluate(path, path)
@@ -241,12 +250,12 @@ class TestEvaluate:
 
     def test_names_come_from_the_labels_the_truth_the_first_case(self, folders, monkeypatch):
         truth, predicted = folders
-        reader = evaluation.read_mask
+        reader = pairs.read_mask
 
         def named(path, **options):
             return dataclasses.replace(reader(path, **options), labels=(Label(1, path.name),))
 
-        monkeypatch.setattr(evaluation, "read_mask", named)
+        monkeypatch.setattr(pairs, "read_mask", named)
         assert evaluate(truth, predicted).labels == (Label(1, "case1.nii.gz"),)
         assert evaluate(truth, predicted, labels=(Label(1, "a"),)).labels == (Label(1, "a"),)
 
@@ -403,7 +412,7 @@ class TestEvaluate:
         def exhausted(*args, **options):
             raise MemoryError
 
-        monkeypatch.setattr(evaluation, "score", exhausted)
+        monkeypatch.setattr(classes, "score", exhausted)
         found = evaluate(*folders)
         assert {type(error) for _, error in found.failures} == {DeviceError}
         assert len(found.failures) == 3
@@ -420,7 +429,7 @@ class TestEvaluate:
             shutil.copy(truth / "case1.nii.gz", truth / f"case{number}.nii.gz")
             shutil.copy(predicted / "case1_seg.nii.gz", predicted / f"case{number}_seg.nii.gz")
         read = []
-        reader = evaluation.read_mask
+        reader = pairs.read_mask
 
         def counting(path, **options):
             read.append(path)
@@ -430,8 +439,8 @@ class TestEvaluate:
             if isinstance(event, Advance):
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(evaluation, "read_mask", counting)
-        monkeypatch.setattr(evaluation, "_cores", lambda: 1)
+        monkeypatch.setattr(pairs, "read_mask", counting)
+        monkeypatch.setattr(pairs, "_cores", lambda: 1)
         # Holds the traceback, as a command line that shows it does, and with it the frames.
         with pytest.raises(KeyboardInterrupt) as caught:
             evaluate(truth, predicted, listener=interrupted)

@@ -1,17 +1,24 @@
 """Truths and predicted masks, paired by name."""
 
+import os
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
-from unetseg.dataset.listing import composed, listed, natural, some
-from unetseg.dataset.pairing import without_mask_word
-from unetseg.errors import DataError, UsageError
-from unetseg.formats import is_readable, is_store, split_name
-from unetseg.records import Listener, Note, ignore_event
+from unetseg.dataset.listing import some
+from unetseg.dataset.masks import BESIDE_MASKS, case_name, is_folder, masks_by_name
+from unetseg.errors import DataError, DeviceError, UnetsegError, UsageError
+from unetseg.formats import read_mask
+from unetseg.records import Advance, Listener, Mask, Note, Stage, ignore_event
+
+# Name, truth and predicted mask of a case.
+Pair = tuple[str, Path, Path]
+Scored = TypeVar("Scored")
 
 
-def pair(
-    truth: Path, predicted: Path, *, listener: Listener = ignore_event
-) -> tuple[tuple[str, Path, Path], ...]:
+def pair(truth: Path, predicted: Path, *, listener: Listener = ignore_event) -> tuple[Pair, ...]:
     """Name, truth and predicted mask of each case, in the natural order of the names.
 
     truth, predicted : two files, or two folders whose files are paired by name
@@ -24,15 +31,15 @@ def pair(
     if two files of a folder have the same name, or if a truth has no predicted mask.
     """
     truth, predicted = Path(truth), Path(predicted)
-    if _is_folder(truth) != _is_folder(predicted):
+    if is_folder(truth) != is_folder(predicted):
         raise UsageError(
             "a file and a folder cannot be compared",
             expected="two files or two folders",
             got=f"{truth} and {predicted}",
         )
-    if not _is_folder(truth):
-        return ((_case_name(truth), truth, predicted),)
-    truths, others = _masks_by_name(truth), _masks_by_name(predicted)
+    if not is_folder(truth):
+        return ((case_name(truth), truth, predicted),)
+    truths, others = masks_by_name(truth), masks_by_name(predicted)
     for name in truths:
         # The mask of nnU-Net's only channel file, where its truth bears no channel number.
         if name not in others and (only := others.pop(f"{name}_0000", None)):
@@ -47,9 +54,7 @@ def pair(
     spare = [
         others[name].name
         for name in others
-        # What predict writes beside its masks.
-        if name not in truths
-        and not name.endswith(("_overlay", "_prob", "_regions", "_uncertainty"))
+        if name not in truths and not name.endswith(BESIDE_MASKS)
     ]
     if spare:
         listener(
@@ -58,33 +63,61 @@ def pair(
     return tuple((name, truths[name], others[name]) for name in truths)
 
 
-def _is_folder(path: Path) -> bool:
-    if not path.exists():
-        raise DataError("does not exist", where=path, hint="check the path")
-    return path.is_dir() and not (is_readable(path) or is_store(path))
+def read_pair(truth_path: Path, predicted_path: Path, tolerance: float) -> tuple[Mask, Mask]:
+    """Both masks, which lie on the same grid.
+
+    tolerance : how far voxels may lie apart, as a share of a voxel's edge
+
+    Raises DataError if one cannot be read, or with every field in which the grids differ.
+    """
+    truth, predicted = read_mask(truth_path), read_mask(predicted_path, is_drawn=False)
+    if differences := truth.geometry.differences(predicted.geometry, tolerance=tolerance):
+        raise DataError(
+            f"does not lie on its truth: {'; '.join(differences)}",
+            where=predicted_path,
+            hint=f"compare masks of the same grid as {truth_path.name}",
+        )
+    return truth, predicted
 
 
-def _case_name(path: Path) -> str:
-    name = composed(split_name(path)[0])
-    # More than once: what predict makes of a scan called lung_seg is lung_seg_seg.
-    while shorter := without_mask_word(name):
-        name = shorter
-    return name
+def score_each(
+    pairs: Sequence[Pair], score: Callable[[Path, Path], Scored], listener: Listener
+) -> tuple[dict[str, Scored], list[tuple[str, UnetsegError]]]:
+    """What `score` makes of each truth and predicted mask by the case's name, and the failures."""
+    listener(Stage("evaluating", len(pairs)))
+    scored: dict[str, Scored] = {}
+    failures: list[tuple[str, UnetsegError]] = []
+    # Closed at once if the listener raises, so that the waiting pairs are not read any more.
+    with closing(_outcomes(pairs, score)) as outcomes:
+        for (name, _, _), outcome in zip(pairs, outcomes, strict=True):
+            if isinstance(outcome, UnetsegError):
+                failures.append((name, outcome))
+            else:
+                scored[name] = outcome
+            listener(Advance(name))
+    return scored, failures
 
 
-def _masks_by_name(folder: Path) -> dict[str, Path]:
-    listing = listed(folder)
-    named: dict[str, list[Path]] = {}
-    # A link that leads nowhere is a case that fails, not one that was never there.
-    for path in sorted(listing.images + listing.broken, key=lambda path: natural(path.name)):
-        named.setdefault(_case_name(path), []).append(path)
-    if not named:
-        raise DataError("no masks in this folder", where=folder, hint="check the path")
-    for name, paths in named.items():
-        if len(paths) > 1:
-            raise DataError(
-                f"{len(paths)} masks for the name {name}: {some(path.name for path in paths)}",
-                where=folder,
-                hint="give a folder that holds one mask per case and nothing else",
-            )
-    return {name: paths[0] for name, paths in named.items()}
+def _outcomes(
+    pairs: Sequence[Pair], score: Callable[[Path, Path], Scored]
+) -> Generator[Scored | UnetsegError, None, None]:
+    """What `score` makes of each pair, or its failure; in order, on all cores."""
+
+    def outcome(files: Pair) -> Scored | UnetsegError:
+        _, truth, predicted = files
+        try:
+            return score(truth, predicted)
+        except UnetsegError as error:
+            return error
+        except MemoryError:
+            return DeviceError("too large to be scored in the free memory", where=predicted)
+
+    # Threads suffice: reading and the distance transform release the interpreter lock.
+    with ThreadPoolExecutor(min(_cores(), len(pairs))) as executor:
+        yield from executor.map(outcome, pairs)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
