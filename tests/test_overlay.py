@@ -9,11 +9,13 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
+from skimage.segmentation import expand_labels
 
 from unetseg.formats import open_scan
 from unetseg.geometry import Geometry
 from unetseg.records import Case, Mask, Scan, Source
 from unetseg.viewer import overlay as viewer
+from unetseg.viewer.colouring import coloured
 from unetseg.viewer.overlay import COLOURS, overlay, write_overlay
 
 # Larger than the smallest edge, so that a voxel is a pixel.
@@ -28,7 +30,7 @@ def flat_scan(geometry: Geometry) -> Scan:
     return Scan(array, geometry, ("0",), Source(Path("x"), "none"))
 
 
-def coloured(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.bool_]:
+def tinted(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = (picture == colour).all(-1)
     return found
 
@@ -48,7 +50,7 @@ def test_the_outline_is_the_inner_edge_one_pixel_wide() -> None:
     disc = np.hypot(rows - 180, columns - 220) < 60
     picture = drawn(disc.astype(np.uint8))
     assert picture.shape == (SIZE, SIZE, 3)
-    outline = coloured(picture, COLOURS[0])
+    outline = tinted(picture, COLOURS[0])
     # By another library's morphology: the disc without its erosion is one pixel wide.
     np.testing.assert_array_equal(outline, disc & ~binary_erosion(disc, CROSS))
     np.testing.assert_array_equal(is_grey(picture), ~outline)
@@ -58,7 +60,7 @@ def test_a_square_of_known_length() -> None:
     labels = np.zeros((SIZE, SIZE), dtype=np.uint16)
     labels[100:150, 200:280] = 9
     # Two sides of 80, two of 50, the corners counted once.
-    assert coloured(drawn(labels), COLOURS[0]).sum() == 2 * 80 + 2 * 50 - 4
+    assert tinted(drawn(labels), COLOURS[0]).sum() == 2 * 80 + 2 * 50 - 4
 
 
 def test_every_class_has_its_colour_whatever_its_value() -> None:
@@ -70,7 +72,7 @@ def test_every_class_has_its_colour_whatever_its_value() -> None:
     for value, colour in ((3, COLOURS[0]), (255, COLOURS[1]), (1000, COLOURS[2])):
         region = labels == value
         np.testing.assert_array_equal(
-            coloured(picture, colour), region & ~binary_erosion(region, CROSS)
+            tinted(picture, colour), region & ~binary_erosion(region, CROSS)
         )
     assert len(set(COLOURS)) == len(COLOURS)
     assert not any(len(set(colour)) == 1 for colour in COLOURS)
@@ -80,8 +82,8 @@ def test_touching_classes_are_told_apart() -> None:
     labels = np.zeros((SIZE, SIZE), dtype=np.uint8)
     labels[100:200, 100:150], labels[100:200, 150:200] = 1, 2
     picture = drawn(labels)
-    assert coloured(picture, COLOURS[0])[150, 149]
-    assert coloured(picture, COLOURS[1])[150, 150]
+    assert tinted(picture, COLOURS[0])[150, 149]
+    assert tinted(picture, COLOURS[1])[150, 150]
     assert is_grey(picture)[150, [125, 148, 151, 175]].all()
 
 
@@ -95,7 +97,7 @@ def test_a_small_image_is_enlarged_and_its_outline_is_not() -> None:
     picture = drawn(labels)
     # 384 / 40 is nearest to 10.
     assert picture.shape == (400, 200, 3)
-    outline = coloured(picture, COLOURS[0])
+    outline = tinted(picture, COLOURS[0])
     assert outline.sum() == 4 * 100 - 4
     rows, columns = np.nonzero(outline)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (100, 199, 50, 149)
@@ -107,7 +109,7 @@ def test_long_voxels_become_square_pixels() -> None:
     labels[50:100, 100:200] = 1
     picture = overlay(flat_scan(geometry), Mask(labels, geometry))
     assert picture.shape == (400, 400, 3)
-    assert coloured(picture, COLOURS[0]).sum() == 4 * 100 - 4
+    assert tinted(picture, COLOURS[0]).sum() == 4 * 100 - 4
 
 
 def test_a_colour_picture_keeps_its_colours() -> None:
@@ -129,7 +131,7 @@ def test_a_volume_gives_three_slices_through_the_fullest_planes() -> None:
     # Planes across axes 0, 1 and 2, side by side with gaps.
     assert picture.shape == (390, 400 + 400 + 390 + 2 * 6, 3)
     sides = 2 * (60 + 70) - 4, 2 * (12 + 70) - 4, 2 * (12 + 60) - 4
-    assert coloured(picture, COLOURS[0]).sum() == sum(sides)
+    assert tinted(picture, COLOURS[0]).sum() == sum(sides)
 
 
 @pytest.mark.parametrize("flip", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (1, 1, -1)])
@@ -178,7 +180,7 @@ def test_a_large_scan_is_shown_thinned(tmp_path: Path, monkeypatch: pytest.Monke
     assert few.geometry.spacing == pytest.approx((2, 400 / 134))
     write_overlay(Case("scan", (tmp_path / "scan.tif",)), tmp_path / "mask.tif", tmp_path / "o.png")
     picture = np.asarray(Image.open(tmp_path / "o.png"))
-    outline = coloured(picture, COLOURS[0])
+    outline = tinted(picture, COLOURS[0])
     rows, columns = np.nonzero(outline)
     scale = picture.shape[0] / 300
     assert rows.min() == pytest.approx(60 * scale, abs=3 * scale)
@@ -186,3 +188,95 @@ def test_a_large_scan_is_shown_thinned(tmp_path: Path, monkeypatch: pytest.Monke
     assert not outline[
         rows.min() + 20 : rows.max() - 20, columns.min() + 20 : columns.max() - 20
     ].any()
+
+
+# --- objects -----------------------------------------------------------------------------------
+
+
+def shown(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
+    geometry = Geometry.from_spacing(ids.shape, (1.0,) * ids.ndim, "px")
+    return overlay(flat_scan(geometry), Mask(ids, geometry), has_objects=True)
+
+
+def crowd(seed: int, count: int, size: int = SIZE) -> NDArray[np.int32]:
+    """Ids that fill the plane, as those of cells in a tissue."""
+    rng = np.random.default_rng(seed)
+    markers = np.zeros((size, size), np.int32)
+    markers[tuple(rng.integers(0, size, (2, count)))] = np.arange(1, count + 1)
+    return expand_labels(markers, size)
+
+
+def touching(ids: NDArray[np.integer]) -> set[tuple[int, int]]:
+    """Pairs that share an edge or a corner, voxel by voxel."""
+    found = set()
+    for (row, column), value in np.ndenumerate(ids):
+        for other in ids[row : row + 2, max(0, column - 1) : column + 2].flat:
+            if 0 < value != other > 0:
+                found.add((min(value, other), max(value, other)))
+    return found
+
+
+def test_every_object_is_outlined_inside() -> None:
+    ids = crowd(0, 60)
+    ids[:, 300:] = 0
+    picture = shown(ids)
+    edge = np.zeros(ids.shape, bool)
+    for value in np.unique(ids[ids > 0]):
+        own = ids == value
+        # By another library: an object without its erosion, the picture's rim being no edge.
+        edge |= own & ~binary_erosion(own, CROSS, border_value=1)
+    np.testing.assert_array_equal(is_grey(picture), ~edge)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_neighbours_have_different_colours(seed: int) -> None:
+    ids = crowd(seed, 300, 120)
+    colours = coloured([ids], 300)
+    pairs = touching(ids)
+    assert len(pairs) > 700
+    assert all(colours[a] != colours[b] for a, b in pairs)
+    # Counted through, as classes are, some would share theirs.
+    assert any(a % len(COLOURS) == b % len(COLOURS) for a, b in pairs)
+    assert len(set(colours[1:].tolist())) == len(COLOURS)
+    np.testing.assert_array_equal(coloured([ids], 300), colours)
+
+
+def test_a_narrow_gap_does_not_make_strangers() -> None:
+    ids = np.zeros((40, 40), np.int32)
+    for number in range(64):
+        row, column = divmod(number, 8)
+        ids[5 * row : 5 * row + 3, 5 * column : 5 * column + 3] = number + 1
+    colours = coloured([ids], 64)
+    grid = colours[1:].reshape(8, 8)
+    assert (grid[1:] != grid[:-1]).all()
+    assert (grid[:, 1:] != grid[:, :-1]).all()
+
+
+def test_an_object_has_one_colour_in_all_slices() -> None:
+    ids = np.zeros((60, 390, 400), np.uint16)
+    ids[10:30, 100:150, 100:150], ids[10:30, 150:200, 100:150] = 500, 80
+    picture = shown(ids)
+    found = {tuple(c) for c in picture[~is_grey(picture)].tolist()}
+    assert len(found) == 2
+
+
+def test_a_clique_shares_colours_only_where_they_do_not_suffice() -> None:
+    """Eleven objects that all touch in one slice or another: seven colours, each taken."""
+    pairs = [(a, b) for a in range(1, 12) for b in range(1, a)]
+    slices = [np.array([[a, b]]) for a, b in pairs]
+    colours = coloured(slices, 11)
+    assert set(colours[1:].tolist()) == set(range(len(COLOURS)))
+
+
+@pytest.mark.real
+def test_the_overlay_of_objects_of_real_nuclei(real_data: Path, tmp_path: Path) -> None:
+    for folder in ("nuclei_fluo", "nuclei_stained"):
+        label = sorted((real_data / folder / "labels").iterdir())[4]
+        image = real_data / folder / "images" / label.name
+        target = tmp_path / f"{folder}.png"
+        write_overlay(Case("a", (image,)), label, target, has_objects=True)
+        again = tmp_path / "again.png"
+        write_overlay(Case("a", (image,)), label, again, has_objects=True)
+        assert target.read_bytes() == again.read_bytes()
+        picture = np.asarray(Image.open(target))
+        assert sum(tinted(picture, colour).any() for colour in COLOURS) > 3

@@ -183,7 +183,8 @@ def test_what_is_no_fault_of_a_file_ends_the_work_after_what_is_being_written(
     with pytest.raises(error):
         steps.go(monkeypatch, "abcdefghijklmnopqrstuvwxyz", *devices)
     done = [record.path.name for record in steps.done]
-    assert "a" in done
+    # Beside another line, "a" may still be on its way when "c" fails.
+    assert "a" in done or len(devices) > 1
     assert "c" not in done
     assert "z" not in done
     # Whatever was said to be done was written.

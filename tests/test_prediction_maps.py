@@ -21,7 +21,7 @@ from unetseg.errors import DataError, UsageError
 from unetseg.formats import read_scan
 from unetseg.geometry import Box
 from unetseg.prediction import Predictor, Request, predict
-from unetseg.prediction.cases import class_counts
+from unetseg.prediction.counting import Tally
 from unetseg.prediction.maps import uncertainty
 from unetseg.prediction.quality import QUALITIES
 from unetseg.records import Event, FileDone, Note
@@ -183,7 +183,10 @@ def test_counts_of_classes_are_those_of_numpy(volumes: Path, value: int) -> None
     plan = checkpoint.load_plan(volumes)
     data = with_overrides(plan, {"data.class_values": (0, value)}, where="test").data
     mask = np.random.default_rng(0).integers(0, 2, (5, 6, 7)).astype(np.int32) * value
-    counts = dict(class_counts(mask, data))
+    tally = Tally(data)
+    tally.add(mask[:2])
+    tally.add(mask[2:])
+    counts = dict(tally.counts)
     assert counts == {"background": (mask == 0).sum(), "label 1": (mask == value).sum()}
 
 
@@ -220,7 +223,10 @@ def test_settings_win_over_the_quality(volumes: Path, tmp_path: Path) -> None:
     asked = Request([scan], volumes, tmp_path / "out", quality="best", device="cpu")
     predict(asked, heard.append)
     notes = [event.text for event in heard if isinstance(event, Note)]
-    assert notes == [f"model {volumes}, best: overlap 0.5, mirroring"]
+    assert notes == [
+        f"model {volumes}, best: overlap 0.5, mirroring",
+        "read as 1 x XYZ 16x16x16, 1.0 x 1.2 x 0.9 mm",
+    ]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert (manifest["quality"], manifest["overlap"], manifest["mirror"]) == ("best", 0.5, True)
     with pytest.raises(

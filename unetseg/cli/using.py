@@ -1,4 +1,4 @@
-"""The commands that use a model and judge its masks: predict and evaluate."""
+"""The command that uses a model: predict."""
 
 import json
 import os
@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from unetseg.cli.options import Device, Devices, Ignore, Settings, overrides
-from unetseg.errors import one_line
+from unetseg.cli.options import (
+    Axes,
+    Channels,
+    Device,
+    Devices,
+    PixelSize,
+    Settings,
+    overrides,
+)
+from unetseg.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from unetseg.prediction import Request
@@ -47,6 +55,10 @@ def predict(
     regions: Annotated[
         bool, typer.Option("--regions", help="Write a file with a channel per region too.")
     ] = False,
+    export: Annotated[
+        list[str] | None,
+        typer.Option("--export", help="Write rois (ImageJ) or geojson (QuPath) too, or both."),
+    ] = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write a PNG with the mask's outline too.")
     ] = False,
@@ -60,6 +72,9 @@ def predict(
             " auto/4 with its number of 4."
         ),
     ] = None,
+    axes: Axes = None,
+    channels: Channels = None,
+    pixel_size: PixelSize = None,
     device: Device = "auto",
     devices: Devices = None,
     memory: Annotated[
@@ -81,8 +96,9 @@ def predict(
     settings: Settings = None,
 ) -> None:
     """Write a mask for every scan, on the scan's own grid."""
-    from unetseg.arguments import cards_of, memory_size, whole_numbers
+    from unetseg.arguments import cards_of, export_names, memory_size, view_of, whole_numbers
 
+    exports = export_names(export, where="--export") if export else ()
     members = whole_numbers(folds, where="--folds") if folds is not None else None
     cards = cards_of(devices) if devices is not None else ()
     values = overrides(settings, decode__mirror=tta)
@@ -102,11 +118,13 @@ def predict(
         probabilities=probabilities,
         uncertainty=uncertainty,
         regions=regions,
+        exports=exports,
         map_type=map_type,
         quality=quality,
         shard=shard,
         settings=values,
         limits=Limits(host, card),
+        view=view_of(axes, channels, pixel_size),
         dask=dask,
         command=one_line(" ".join(["unetseg", *sys.argv[1:]])),
     )
@@ -121,9 +139,15 @@ def predict(
     for record in done:
         if record.output is not None:
             if not as_json:
-                typer.echo(record.output)
+                for path in (record.output, *record.exports):
+                    typer.echo(path)
             if overlay and record.status == "done":
-                picture = _overlay(record.scans, record.output)
+                try:
+                    picture = _overlay(record, record.output)
+                except DataError as error:
+                    # Of time points and scenes; the masks are there all the same.
+                    typer.echo(f"no overlay: {error}", err=True)
+                    continue
                 if not as_json:
                     typer.echo(picture)
     failed = [record for record in done if record.status == "failed"]
@@ -174,6 +198,7 @@ def _telling(display: "Listener", stream: TextIO) -> "Listener":
                 "seconds": round(event.seconds, 3),
                 "unit": event.unit,
                 "classes": class_sizes(event),
+                "exports": list(map(str, event.exports)),
             }
             if event.message:
                 row["message"] = event.message
@@ -197,72 +222,14 @@ def _leave() -> None:
         os._exit(130)
 
 
-def _overlay(scans: tuple[Path, ...], mask: Path) -> Path:
+def _overlay(record: "FileDone", mask: Path) -> Path:
+    from unetseg.dataset.loading import with_axes_of_truth
     from unetseg.formats import split_name
     from unetseg.records import Case
     from unetseg.viewer.overlay import write_overlay
 
     stem = split_name(mask)[0].removesuffix("_seg")
     path = mask.with_name(f"{stem}_overlay.png")
-    write_overlay(Case(stem, scans), mask, path)
+    case = with_axes_of_truth(Case(stem, record.scans, mask))
+    write_overlay(case, mask, path, has_objects=bool(record.objects))
     return path
-
-
-def evaluate(
-    truth: Annotated[Path, typer.Argument(help="A mask or a folder of masks.")],
-    predicted: Annotated[Path, typer.Argument(help="What to compare with it, paired by name.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A CSV file, one row per case and class.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
-    tolerance: Annotated[
-        float | None, typer.Option(help="Of the surface Dice, in the scan's unit; one voxel.")
-    ] = None,
-    geometry_tolerance: Annotated[
-        float, typer.Option(help="How far voxels may lie apart, as a share of their edge.")
-    ] = 0.01,
-    merge_labels: Annotated[
-        bool, typer.Option("--merge-labels", help="Object ids: every value but 0 is one class.")
-    ] = False,
-    regions: Annotated[
-        str | None,
-        typer.Option(help="Classes of several values, as in '{whole=[1, 2], core=[2]}'."),
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="A run whose classes or regions are scored, by name.")
-    ] = None,
-    ignore_label: Ignore = None,
-) -> None:
-    """Compare masks with the truth: Dice, IoU, precision, recall, HD95, ASSD, surface Dice."""
-    from unetseg import evaluation
-    from unetseg.arguments import regions_of
-    from unetseg.console import Display, print_scores
-
-    data = None
-    if model is not None:
-        from unetseg.checkpoint import load_plan
-
-        data = load_plan(model).data
-    with Display() as display:
-        found = evaluation.evaluate(
-            truth,
-            predicted,
-            regions=regions_of(regions) if regions is not None else (),
-            data=data,
-            ignore_value=ignore_label,
-            tolerance=tolerance,
-            geometry_tolerance=geometry_tolerance,
-            merge_labels=merge_labels,
-            listener=display,
-        )
-    if output is not None:
-        evaluation.write_csv(found, output)
-    if as_json:
-        for row in evaluation.to_json(found):
-            typer.echo(json.dumps(row))
-    elif found.scores:
-        print_scores(evaluation.summarise(found), found.unit)
-    if found.failures:
-        for name, error in found.failures:
-            typer.echo(f"failed: {one_line(name)}: {error}", err=True)
-        raise typer.Exit(1 if found.scores else 3)

@@ -4,19 +4,23 @@ import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
 from unetseg import checkpoint
 from unetseg.config import with_overrides
 from unetseg.dataset import find_scans
+from unetseg.dataset.views import for_model
 from unetseg.errors import DataError
 from unetseg.files import remove_unfinished
 from unetseg.prediction import cluster
 from unetseg.prediction.devices import device_names
+from unetseg.prediction.exports import with_exports
 from unetseg.prediction.manifest import write_manifests
 from unetseg.prediction.places import Job, dealt, failure, placed
 from unetseg.prediction.predictor import Predictor
+from unetseg.prediction.reading import reading_notes, size_notes
 from unetseg.prediction.request import Request
 from unetseg.prediction.running import Work, run
 from unetseg.prediction.shares import share_of
@@ -46,7 +50,8 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
     is_here = request.dask is None
     devices = device_names(request.device, request.devices, share) if is_here else ("cpu",)
     found = find_scans(tuple(request.inputs), channels=len(plan.data.channels))
-    everything = placed(found.cases, request)
+    seen = for_model(found.cases, request.view, plan.data)
+    everything = placed([each.case for each in seen], request)
     if share is not None:
         # Sorted: shells on several machines may list files in other orders.
         plan = with_overrides(plan, request.settings, where="--set")
@@ -60,11 +65,11 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
         if isinstance(job, FileDone):
             continue
         left = job.left(overwrite=request.overwrite)
-        if left is None:
-            there = FileDone(job.case.images, job.mask, "skipped", message="already there")
-            told.append(there)
-        else:
+        if left is not None and left.needs_model:
             waiting.append(left)
+            continue
+        there = FileDone(job.case.images, job.mask, "skipped", message="already there")
+        told.append(there if left is None else with_exports(left, there, plan.data))
     for record in told:
         listener(record)
     if not waiting:
@@ -82,6 +87,10 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
     ]
     made = _make_room(waiting)
     listener(Note(_described(predictors, request)))
+    cases = {job.case for job in waiting}
+    looked = [each for each in seen if each.case in cases]
+    for note in reading_notes(looked, plan.data, predictors[0].facts):
+        listener(note)
     listener(Stage("predicting", len(waiting)))
     written = monotonic()
 
@@ -98,7 +107,8 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
                 write_manifests(done(), predictors[0], request, share)
             written = monotonic()
 
-    work = Work(request, iter(enumerate(waiting)), hear)
+    completed = partial(with_exports, data=plan.data)
+    work = Work(request, iter(enumerate(waiting)), hear, completed)
     try:
         if request.dask is None:
             run(predictors, work)
@@ -110,6 +120,8 @@ def predict(request: Request, listener: Listener = ignore_event) -> tuple[FileDo
             # Where everything failed there is nothing to look at.
             with suppress(OSError):
                 folder.rmdir()
+    for note in size_notes(tuple(work.done.values()), predictors[0].facts):
+        listener(note)
     return done()
 
 

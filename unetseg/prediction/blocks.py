@@ -15,24 +15,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.dataset.loading import opened_with_channels
+from unetseg.dataset.loading import open_case, opened_with_channels
 from unetseg.errors import DataError, DeviceError
-from unetseg.formats import format_of, mask_file, open_scan
+from unetseg.formats import format_of, mask_file
 from unetseg.formats.boxwise import MaskFile
 from unetseg.geometry import Box
+from unetseg.objects.blockwise import Blocks
 from unetseg.pipeline.lazily import Unread
+from unetseg.prediction.coded import (
+    Decoding,
+    ObjectsFile,
+    blocks_bytes,
+    codes_block,
+    decoding_blocks,
+    is_begun,
+)
 from unetseg.prediction.growing import AlreadyThere, BlockMask, Growing
 from unetseg.prediction.hands import Hand
 from unetseg.prediction.maps import Maps
+from unetseg.prediction.outlook import Beside
 from unetseg.prediction.places import Job
 from unetseg.prediction.planes import Planes
 from unetseg.prediction.predictor import Predictor
 from unetseg.prediction.request import Request
-from unetseg.prediction.room import Walker, is_too_large, is_too_large_to_clean, walk_bytes
+from unetseg.prediction.room import (
+    Walker,
+    finishing_bytes,
+    is_too_large,
+    is_too_large_to_finish,
+    walk_bytes,
+)
 from unetseg.prediction.units import Bands, Number, Units, cut, portion
-from unetseg.records import Listener, Note, Opened, Scan
+from unetseg.records import AS_IT_IS, Listener, Note, Opened, Scan
 from unetseg.tasks import make_task
-from unetseg.tasks.cleaning import cleanings, with_cleanings
+from unetseg.tasks.cleaning import with_cleanings
+from unetseg.tasks.objects import ObjectTask
 from unetseg.tasks.pieces import Piece, together
 
 if TYPE_CHECKING:
@@ -52,47 +69,64 @@ def in_blocks(job: Job, predictor: Predictor, request: Request) -> "BlockScan | 
     """
     if len(job.case.images) > 1:
         return None
-    opened = open_scan(job.image)
-    data = predictor.plan.data
+    opened = open_case(job.case)
+    data, task = predictor.plan.data, predictor.task
     is_stored_whole = opened.block == opened.geometry.shape
     if not (
         format_of(job.image).is_folder
         or job.share is not None
         or (job.keeps_blocks and not is_stored_whole)
-        or is_too_large(opened, data, request.limits.host)
+        or is_too_large(opened, data, task, request.limits.host)
     ):
         return None
     opened = opened_with_channels(opened, data.channels)
-    voxels = prod(opened.geometry.shape)
-    if cleanings(predictor.plan) and is_too_large_to_clean(voxels, request.limits.host):
+    voxels, limit = prod(opened.geometry.shape), request.limits.host
+    if isinstance(task, ObjectTask):
+        # Whoever has a share, or finds that others had one, does not do all of it.
+        is_divided = job.share is not None or is_begun(job)
+        is_whole = not is_divided and not is_too_large(opened, data, task, limit)
+    else:
+        is_whole = not task.is_local
+    if is_whole and is_too_large_to_finish(task, voxels, limit):
         raise DataError(
             "the mask is too large to be cleaned, which needs all of it in memory",
             where=job.image,
-            expected=f"{16 * voxels / 1e9:.3g} GB that are free",
+            expected=f"{finishing_bytes(task, voxels) / 1e9:.3g} GB that are free",
             hint="give --set decode.largest_component=[] --set decode.min_size=0"
             " --set decode.fill_holes=[]",
         )
-    return BlockScan(job, opened, Unread(opened, data), request)
+    return BlockScan(job, opened, Unread(opened, data), request, is_whole)
 
 
 @dataclass(frozen=True, eq=False)
 class BlockScan:
-    """A case that is read block by block, see Ready."""
+    """A case that is read block by block, see Ready.
+
+    is_whole : its mask is made as a whole, of class numbers that are collected: cleaning and
+        objects look at more than a voxel. Objects for which there is no such room are found block
+        by block, see prediction.coded
+    """
 
     job: Job
     opened: Opened
     unread: Unread
     request: Request
+    is_whole: bool = False
 
     def compute(self, turn: "Turn") -> "Computed":
         if self.job.left(overwrite=self.request.overwrite) is None:
             # Others have finished it since this process began.
             return AlreadyThere(self.job)
-        if cleanings(turn.predictor.plan):
-            return self._cleaned(turn)
+        if self.is_whole:
+            return self._collected(turn)
         job = self.job
         with ExitStack() as undo:
-            file = self._file(turn.predictor)
+            file = self._file(turn.predictor, turn.check)
+            if job.left(overwrite=self.request.overwrite) is None:
+                # Others have finished it just now; what was begun is nobody's.
+                if file is not None:
+                    file.discard()
+                return AlreadyThere(job)
             if file is not None and not job.keeps_blocks:
                 undo.callback(file.discard)
             maps = self._maps(turn, self._made_by(turn.predictor))
@@ -116,26 +150,54 @@ class BlockScan:
 
     def count(self, predictor: Predictor) -> int:
         """How many blocks may be done apart from one another."""
-        if cleanings(predictor.plan):
+        if isinstance(predictor.task, ObjectTask):
+            shape = self.opened.geometry.shape
+            return len(Units(shape, codes_block(shape), 0).all)
+        if not predictor.task.is_local:
             return 1
         return len(self._units(predictor, self._file(predictor)).all)
 
-    def _made_by(self, predictor: Predictor) -> str:
-        kinds = self.request.kinds
-        return " ".join((predictor.digest, *kinds, self.request.map_type if kinds else ""))
+    def beside(self, predictor: Predictor) -> Beside:
+        """What takes memory beside the walk, and after it."""
+        task, voxels = predictor.task, prod(self.opened.geometry.shape)
+        if self.is_whole:
+            return Beside(voxels * task.number_bytes, finishing_bytes(task, voxels))
+        if isinstance(task, ObjectTask):
+            return Beside(0, blocks_bytes(self._decoding_blocks(predictor, task)))
+        return Beside()
 
-    def _file(self, predictor: Predictor) -> MaskFile | None:
+    def _decoding_blocks(self, predictor: Predictor, task: ObjectTask) -> Blocks:
+        geometry = self.opened.geometry
+        margin, most = task.rules(geometry).margin, walk_bytes(self.request.limits.host)
+        return decoding_blocks(predictor.segmenter, self.unread.placement, margin, most)
+
+    def _made_by(self, predictor: Predictor) -> str:
+        kinds, view = self.request.kinds, self.job.case.view
+        # Other channels of the same scan make another mask.
+        seen = () if view == AS_IT_IS else (repr(view),)
+        return " ".join((predictor.digest, *kinds, self.request.map_type if kinds else "", *seen))
+
+    def _file(
+        self, predictor: Predictor, check: Callable[[], None] = lambda: None
+    ) -> MaskFile | None:
         """The mask; where it is there already, its blocks only tell what is done."""
         job, one = self.job, (1,) * self.opened.geometry.ndim
         if job.keeps_mask and not job.keeps_blocks:
             return None
+        made_by, task = self._made_by(predictor), predictor.task
+        if isinstance(task, ObjectTask):
+            rules = task.rules(self.opened.geometry)
+            blocks = self._decoding_blocks(predictor, task)
+            decoding = Decoding(task, predictor.plan.data, rules, blocks, made_by, check)
+            return ObjectsFile(job, self.opened, decoding)
         values = self._values(predictor)
         dtype = values(tuple(slice(0, 1) for _ in one), np.zeros(one, np.uint8)).dtype
-        made_by = self._made_by(predictor)
         return mask_file(job.mask, self.opened, dtype, predictor.labels, made_by)
 
     def _values(self, predictor: Predictor) -> Callable[[Box, Indices], Indices]:
-        """Class numbers of a box -> label values."""
+        """Class numbers of a box -> what is written of it."""
+        if isinstance(predictor.task, ObjectTask):
+            return lambda _, codes: codes
         bare = make_task(with_cleanings(predictor.plan, {}))
 
         def values(box: Box, numbers: Indices) -> Indices:
@@ -216,8 +278,8 @@ class BlockScan:
                             turn.check()
                             yield bands, piece
 
-    def _cleaned(self, turn: "Turn") -> "Computed":
-        """Cleaning looks at the whole mask: block by block as far as the class numbers."""
+    def _collected(self, turn: "Turn") -> "Computed":
+        """What looks at the whole mask: block by block as far as the class numbers."""
         from unetseg.prediction.cases import WholeMask
 
         predictor, geometry = turn.predictor, self.opened.geometry

@@ -13,12 +13,13 @@ from typing import Protocol
 import numpy as np
 
 from unetseg.config import DataPlan
-from unetseg.dataset.loading import load_scan
+from unetseg.dataset.loading import load_scan, open_case, time_points
 from unetseg.errors import UnetsegError
-from unetseg.formats import open_scan, write_mask
+from unetseg.formats import write_mask
 from unetseg.pipeline import Prepared
 from unetseg.prediction.blocks import BlockScan, in_blocks
-from unetseg.prediction.counting import class_counts, done_record
+from unetseg.prediction.counting import Tally, done_record
+from unetseg.prediction.exports import write_object_classes
 from unetseg.prediction.hands import Hand
 from unetseg.prediction.maps import Maps
 from unetseg.prediction.outlook import Header, Limits, Outlook
@@ -26,6 +27,7 @@ from unetseg.prediction.places import Job
 from unetseg.prediction.predictor import Predictor
 from unetseg.prediction.request import Request
 from unetseg.prediction.room import walk_bytes
+from unetseg.prediction.times import at_time, in_times
 from unetseg.records import FileDone, Listener, Mask, Scan
 from unetseg.tasks.pieces import Piece, together
 
@@ -78,6 +80,8 @@ def read(job: Job, predictor: Predictor, request: Request) -> Ready:
     Raises DataError or ModelError, with its name.
     """
     try:
+        if (stack := in_times(job, predictor, request)) is not None:
+            return stack
         blocks = in_blocks(job, predictor, request)
         if request.limits != Limits():
             # Refused before a voxel is read.
@@ -106,9 +110,10 @@ def outlook_of(
     with_maps = bool(request.kinds)
     if blocks is not None:
         most = walk_bytes(request.limits.host)
-        return predictor.foresee_blocks(blocks.opened.geometry, most, with_maps=with_maps)
+        beside = blocks.beside(predictor)
+        return predictor.foresee_blocks(blocks.opened.geometry, most, beside, with_maps=with_maps)
+    opened = open_case(at_time(job.case, 0) if time_points(job.case) > 1 else job.case)
     images = job.case.images
-    opened = open_scan(images[0])
     channels = len(opened.channels) if len(images) == 1 else len(images)
     header = Header(opened.geometry, channels, opened.dtype.itemsize)
     return predictor.foresee(header, with_maps=with_maps)
@@ -158,11 +163,14 @@ class WholeMask:
             self.maps.finish()
             if self.job.keeps_mask:
                 # What it holds by now is not ours to say.
-                return done_record(images, self.job.mask, geometry, ())
+                return done_record(images, self.job.mask, geometry)
             mask = self.decode()
+            write_object_classes(mask.classes, self.job, self.data)
             write_mask(mask, self.job.mask, self.like)
         except BaseException:
             self.maps.discard()
             raise
-        counts = class_counts(mask.array, self.data)
-        return done_record(images, self.job.mask, geometry, counts)
+        tally = Tally(self.data)
+        tally.classes = mask.classes
+        tally.add(mask.array)
+        return done_record(images, self.job.mask, geometry, tally)

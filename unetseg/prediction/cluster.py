@@ -8,10 +8,12 @@ are left; where a scan is done as a whole, it is done again.
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import TypeAdapter
 
 from unetseg.errors import DeviceError, UnetsegError, UsageError
 from unetseg.formats.remote import url_of
@@ -23,7 +25,7 @@ from unetseg.prediction.predictor import Predictor
 from unetseg.prediction.request import Kind, Request
 from unetseg.prediction.running import Work, run
 from unetseg.prediction.shares import Share
-from unetseg.records import Case, Event, FileDone, Note
+from unetseg.records import Case, Event, FileDone, Note, ObjectCount, View
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -119,6 +121,7 @@ def _task(job: Job, request: Request) -> str:
         {
             "images": list(map(_absolute, job.case.images)),
             "name": job.case.name,
+            "view": asdict(job.case.view),
             "mask": _absolute(job.mask),
             "beside": {kind: _absolute(path) for kind, path in job.beside},
             "keeps_mask": job.keeps_mask,
@@ -163,7 +166,8 @@ def predict_part(model: str, task: str, index: int, count: int) -> str:
         },
         limits=Limits(*given["limits"]),
     )
-    case = Case(given["name"], tuple(map(Path, given["images"])))
+    view = TypeAdapter(View).validate_python(given["view"])
+    case = Case(given["name"], tuple(map(Path, given["images"])), view=view)
     order: tuple[Kind, ...] = get_args(Kind)
     beside = tuple((kind, kinds[kind]) for kind in order if kind in kinds)
     job = Job(case, Path(given["mask"]), beside, keeps_mask=given["keeps_mask"])
@@ -187,6 +191,7 @@ def predict_part(model: str, task: str, index: int, count: int) -> str:
             "counts": record.counts,
             "voxel_volume": record.voxel_volume,
             "unit": record.unit,
+            "objects": [astuple(each) for each in record.objects],
             "notes": notes,
         }
     )
@@ -222,6 +227,7 @@ def _told(result: str, job: Job) -> tuple[FileDone, list[str]]:
         tuple((name, count) for name, count in given["counts"]),
         given["voxel_volume"],
         given["unit"],
+        tuple(ObjectCount(*each) for each in given["objects"]),
     )
     return record, given["notes"]
 

@@ -1,19 +1,23 @@
 """What a prediction would do with each scan, without doing it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from unetseg import checkpoint
 from unetseg.dataset import find_scans
+from unetseg.dataset.views import for_model
 from unetseg.errors import UnetsegError
+from unetseg.formats.naming import described
 from unetseg.prediction.blocks import in_blocks
 from unetseg.prediction.cases import outlook_of
 from unetseg.prediction.devices import device_names
 from unetseg.prediction.outlook import Outlook, in_units
 from unetseg.prediction.places import placed
 from unetseg.prediction.predictor import Predictor
+from unetseg.prediction.reading import doubts
 from unetseg.prediction.request import Request
+from unetseg.prediction.times import at_time, in_times
 from unetseg.records import Advance, FileDone, Listener, Stage, ignore_event
 
 
@@ -22,12 +26,18 @@ class Foreseen:
     """A scan and how it will be done, or why it cannot be.
 
     fault : one line that names the scan
+    axes : how the file is read
+    doubts : what may not suit the model
+    times : time points, which are done one after another; the outlook is that of one
     """
 
     scan: Path
     output: Path | None
     outlook: Outlook | None = None
     fault: str = ""
+    axes: str = ""
+    doubts: tuple[str, ...] = ()
+    times: int = 1
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -41,6 +51,8 @@ class Foreseen:
             memory += f", on the device {in_units(found.device_bytes)}"
         return [
             f"{self.scan} -> {self.output}",
+            *([f"  axes     {self.axes}"] if self.axes else []),
+            *(f"  warning  {doubt}" for doubt in self.doubts),
             f"  scan     {_by(found.scan.shape)}, the network sees {_by(found.grid)}",
             f"  windows  {found.windows} of {_by(tiling.window)}, {walk.batch} at a time",
             f"  waiting  slabs along axis {walk.axis}, {bits} bits a value,"
@@ -49,7 +61,8 @@ class Foreseen:
             f"{', read and written in blocks' if found.in_blocks else ''}"
             f"{f', in {len(found.parts)} parts' if len(found.parts) > 1 else ''}",
             f"  memory   {memory} at most",
-            f"  network  about {_seconds(found.seconds)}",
+            f"  network  about {_seconds(found.seconds * self.times)}"
+            f"{f', for {self.times} time points' if self.times > 1 else ''}",
         ]
 
 
@@ -61,6 +74,9 @@ def row(found: Foreseen) -> dict[str, Any]:
         return given | {"fault": found.fault}
     outlook = found.outlook
     return given | {
+        "axes": found.axes,
+        "warnings": list(found.doubts),
+        "times": found.times,
         "shape": list(outlook.scan.shape),
         "grid": list(outlook.grid),
         "window": list(outlook.tiling.window),
@@ -73,7 +89,7 @@ def row(found: Foreseen) -> dict[str, Any]:
         "in_blocks": outlook.in_blocks,
         "host_bytes": outlook.host_bytes,
         "device_bytes": outlook.device_bytes,
-        "network_seconds": round(outlook.seconds, 2),
+        "network_seconds": round(outlook.seconds * found.times, 2),
     }
 
 
@@ -89,7 +105,8 @@ def foreseen(request: Request, listener: Listener = ignore_event) -> tuple[Fores
     (device, *_) = device_names(request.device, request.devices, None)
     found = find_scans(tuple(request.inputs), channels=len(data.channels))
     results = [Foreseen(path, None, fault=str(error)) for path, error in found.failures]
-    jobs = placed(found.cases, request)
+    seen = {each.case: each for each in for_model(found.cases, request.view, data)}
+    jobs = placed(list(seen), request)
     predictor = Predictor(
         model,
         device=device,
@@ -104,9 +121,21 @@ def foreseen(request: Request, listener: Listener = ignore_event) -> tuple[Fores
             results.append(Foreseen(job.path, None, fault=job.message))
             continue
         try:
-            blocks = in_blocks(job, predictor, request)
-            outlook = outlook_of(blocks, job, predictor, request)
-            results.append(Foreseen(job.image, job.mask, outlook))
+            stack = in_times(job, predictor, request)
+            one = job if stack is None else replace(job, case=at_time(job.case, 0))
+            blocks = None if stack else in_blocks(one, predictor, request)
+            outlook = outlook_of(blocks, one, predictor, request)
+            opened = seen[job.case].opened
+            results.append(
+                Foreseen(
+                    job.image,
+                    job.mask,
+                    outlook,
+                    axes="" if opened is None else described(opened),
+                    doubts=doubts(opened, data, predictor.facts) if opened else (),
+                    times=stack.count if stack else 1,
+                )
+            )
         except UnetsegError as error:
             error.where = error.where or str(job.image)
             results.append(Foreseen(job.image, None, fault=str(error)))

@@ -11,7 +11,9 @@ from unetseg.config import DataPlan
 from unetseg.formats import open_scan
 from unetseg.formats.boxwise import MaskFile
 from unetseg.geometry import Box, inside
+from unetseg.prediction.coded import ObjectsFile
 from unetseg.prediction.counting import Tally, done_record
+from unetseg.prediction.exports import object_classes
 from unetseg.prediction.maps import Maps
 from unetseg.prediction.places import Job
 from unetseg.prediction.units import Number, Units
@@ -25,20 +27,20 @@ class Growing:
     """The files of a case, written while the next blocks are computed.
 
     file : None where the mask is there already and stays
-    tally : of the blocks that were written here
-    written : how many these are
+    written : how many blocks were written here
     """
 
     def __init__(self, turn: "Turn", units: Units, file: MaskFile | None, maps: Maps) -> None:
         self.units, self.file, self.maps = units, file, maps
         self.data = turn.predictor.plan.data
-        self.tally = Tally(self.data)
+        self._is_local = turn.predictor.task.is_local
+        self._tally = Tally(self.data)
         self.written = 0
         self._writer = turn.writer
         self._behind: Future[None] | None = None
 
     def add(self, box: Box, values: NDArray[np.integer[Any]]) -> None:
-        """Have label values of whole blocks written; those before are by then."""
+        """Have label values, or codes, of whole blocks written; those before are by then."""
         self.settle()
         self._behind = self._writer.do(lambda: self._write(box, values))
 
@@ -51,11 +53,19 @@ class Growing:
             behind.result()
 
     def _write(self, box: Box, values: NDArray[np.integer[Any]]) -> None:
-        self.tally.add(values)
+        if self._is_local:
+            self._tally.add(values)
         for block in self.units.inside(box):
             if self.file is not None:
                 self.file.write(block, values[inside(block, box)])
             self.written += 1
+
+    @property
+    def tally(self) -> Tally | None:
+        """Of the finished mask; None where other processes have written or finished it."""
+        if isinstance(self.file, ObjectsFile):
+            return self.file.tally
+        return self._tally if self.written == len(self.units.all) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +104,11 @@ class BlockMask:
             file.discard()
         if self.job.keeps_mask:
             # What it holds by now is not ours to say.
-            return done_record(images, self.job.mask, self.opened.geometry, ())
-        if growing.written < len(everything):
+            return done_record(images, self.job.mask, self.opened.geometry)
+        if growing.tally is None:
             # Each process knows its own blocks only.
             return finished(self.job, growing.data)
-        return done_record(images, self.job.mask, self.opened.geometry, growing.tally.counts)
+        return done_record(images, self.job.mask, self.opened.geometry, growing.tally)
 
 
 def finished(job: Job, data: DataPlan) -> FileDone:
@@ -106,9 +116,10 @@ def finished(job: Job, data: DataPlan) -> FileDone:
     mask, tally = open_scan(job.mask), Tally(data)
     units = Units(mask.geometry.shape, mask.block, 0)
     if not job.keeps_mask:
+        tally.classes = object_classes(job, data)
         for number in units.all:
             tally.add(mask.read(units.box(number))[0])
-    return done_record(job.case.images, job.mask, mask.geometry, tally.counts)
+    return done_record(job.case.images, job.mask, mask.geometry, None if job.keeps_mask else tally)
 
 
 @dataclass(frozen=True, eq=False)

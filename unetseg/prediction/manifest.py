@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def write_manifests(
         "unetseg": __version__,
         "model": str(predictor.path.resolve()),
         **({"folds": list(predictor.folds)} if predictor.folds else {}),
+        "task": predictor.plan.data.task,
         "device": request.dask or predictor.machine.device,
         "quality": request.quality,
         "overlap": decode.overlap,
@@ -52,8 +54,13 @@ def write_manifests(
                 if record.output is None or record.output.parent != folder:
                     continue
                 # Only who wrote the mask knows what is in it.
-                if record.counts or record.output.name not in told:
-                    files[record.output.name] = _entry(record)
+                name = record.output.name
+                if record.counts or name not in told:
+                    files[name] = _entry(record)
+                if record.exports and name in files:
+                    known = files[name].get("exports", [])
+                    names = {*known, *(path.name for path in record.exports)}
+                    files[name]["exports"] = sorted(names)
             content = facts | {"files": files, "failed": failed}
             write_text(path, json.dumps(content, indent=1) + "\n")
 
@@ -98,9 +105,13 @@ def _entry(record: FileDone) -> dict[str, Any]:
     }
 
 
-def class_sizes(record: FileDone) -> dict[str, dict[str, float]]:
-    """Voxels and volume of each class, by name."""
-    return {
+def class_sizes(record: FileDone) -> dict[str, dict[str, float | None]]:
+    """Voxels and volume of each class, by name; of objects how many and how large they are."""
+    sizes: dict[str, dict[str, float | None]] = {
         name: {"voxels": count, "volume": round(count * record.voxel_volume, 4)}
         for name, count in record.counts
     }
+    for each in record.objects:
+        median = None if isnan(each.median_diameter) else round(each.median_diameter, 4)
+        sizes[each.name] |= {"objects": each.count, "median_diameter": median}
+    return sizes

@@ -56,8 +56,7 @@ class Maps:
         writer: Hand,
         made_by: str = "",
     ) -> None:
-        # A region has no map for the background.
-        names = data.class_names[1:] if data.regions else data.class_names
+        names = data.map_names
         named: Mapping[Kind, tuple[str, ...]] = {
             "prob": names,
             "uncertainty": ("uncertainty",),
@@ -65,6 +64,8 @@ class Maps:
         }
         self._is_kept = bool(made_by) and job.keeps_blocks
         self._may_overlap = bool(data.regions)
+        # Distances in objects, the maps behind those of classes, are no probabilities.
+        self._shares = len(data.class_names) if data.task == "instances" else len(names)
         self._writer = writer
         self._behind: Future[None] | None = None
         self._files: dict[Kind, MapsFile] = {}
@@ -98,7 +99,7 @@ class Maps:
         for kind, file in self._files.items():
             values = shares
             if kind == "uncertainty":
-                values = uncertainty(shares, may_overlap=self._may_overlap)[None]
+                values = uncertainty(shares[: self._shares], may_overlap=self._may_overlap)[None]
             file.write(piece.box, values)
 
     def finish(self) -> None:

@@ -16,7 +16,7 @@ from unetseg.geometry import Box, Geometry, replaced, sizes_of, whole_box
 from unetseg.pipeline import Placement, place
 from unetseg.pipeline.lazily import SAMPLES
 from unetseg.pipeline.resampling import CHUNK_BYTES, needed
-from unetseg.tasks.cleaning import cleanings
+from unetseg.prediction.room import finishing_bytes
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.windows import Tiling, Walk
 
@@ -26,12 +26,8 @@ _SPARE_BYTES = 96 << 20
 _MOST_PARTS = 64
 # Of free memory, how much may be used where no limit is given.
 _SHARE = 0.85
-# As large as a scan's class numbers: its mask, and the bytes that are compressed.
-_COPIES = 3
 # A chunk of interpolated outputs: what it is made from, before and after an axis, the largest.
 _FINE_COPIES = 4
-# Cleaning numbers the components of a class in four bytes a voxel, twice.
-_CLEANING_BYTES = 9
 
 
 @dataclass(frozen=True)
@@ -113,6 +109,18 @@ class Header:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Memory of a scan in blocks whose mask is not made box by box.
+
+    walk_bytes : of what is kept while it is walked
+    last_bytes : of what is done when all of it was walked
+    """
+
+    walk_bytes: int = 0
+    last_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Foresight:
     """What there is to predict with.
 
@@ -135,7 +143,7 @@ class Foresight:
         """
         return self._fitting(self._ways(header))
 
-    def of_blocks(self, geometry: Geometry, walk_bytes: int) -> Outlook:
+    def of_blocks(self, geometry: Geometry, walk_bytes: int, beside: Beside) -> Outlook:
         """What a scan needs that is done in blocks; windows that blocks share count once.
 
         walk_bytes : what a walk through blocks may take
@@ -146,7 +154,7 @@ class Foresight:
         grid = place(geometry, segmenter.plan.data).grid.shape
         tiling, walk = segmenter.tiling(grid), segmenter.walk(grid)
         device, host = self._computing(tiling, walk)
-        host += walk_bytes + self._maps_bytes(prod(geometry.shape))
+        host += walk_bytes + self._maps_bytes(prod(geometry.shape)) + beside.walk_bytes
         # Values that the normalisation looks at, twice, and a sorted copy.
         sampled = 12 * min(2 * SAMPLES, prod(grid)) * len(segmenter.plan.data.channels)
         outlook = Outlook(
@@ -157,7 +165,7 @@ class Foresight:
             walk,
             walk_bytes,
             (whole_box(geometry.shape),),
-            self.base_bytes + max(host, sampled) + _SPARE_BYTES,
+            self.base_bytes + max(host, sampled, beside.last_bytes) + _SPARE_BYTES,
             device,
             tiling.count * self.cost.of(tiling.window).seconds,
             in_blocks=True,
@@ -219,7 +227,7 @@ class Foresight:
         # Percentiles are found in a sorted copy; resampling has a few copies of a chunk.
         preparing = scan + image + 8 * prod(grid)
         preparing += 3 * min(CHUNK_BYTES, 4 * header.channels * voxels)
-        numbers = voxels * (1 if outputs <= 256 else 2)
+        numbers = voxels * segmenter.task.number_bytes
         device, host = self._computing(tiling, walk)
         host += image + numbers
         if walk.on_device:
@@ -227,9 +235,7 @@ class Foresight:
         else:
             host += waiting
         host += self._maps_bytes(voxels)
-        finishing = _COPIES * numbers
-        if cleanings(segmenter.plan):
-            finishing += _CLEANING_BYTES * voxels
+        finishing = finishing_bytes(segmenter.task, voxels)
         return Outlook(
             header.geometry,
             grid,

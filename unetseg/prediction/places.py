@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unetseg.dataset.pairing import without_channel
 from unetseg.errors import DataError, UnetsegError, UsageError
+from unetseg.exporting import check_free, export_path
 from unetseg.formats import format_of, is_readable, split_name
 from unetseg.prediction.request import Kind, Request
 from unetseg.prediction.shares import Share
@@ -18,7 +19,8 @@ class Job:
     """A case, and the files that it becomes.
 
     mask : written last, so that where it is everything is
-    beside : the other files by kind
+    beside : the maps by kind
+    exports : by name, what is made of the mask when it is there
     keeps_mask : the mask is there already and stays as it is; only what lacks beside it is written
     share : which of its blocks are done here; all of them if None
     """
@@ -26,6 +28,7 @@ class Job:
     case: Case
     mask: Path
     beside: tuple[tuple[Kind, Path], ...] = ()
+    exports: tuple[tuple[str, Path], ...] = ()
     keeps_mask: bool = False
     share: Share | None = None
 
@@ -37,21 +40,29 @@ class Job:
     @property
     def outputs(self) -> tuple[Path, ...]:
         """All of its files."""
-        return (self.mask, *(path for _, path in self.beside))
+        return (self.mask, *(path for _, path in (*self.beside, *self.exports)))
 
     @property
     def keeps_blocks(self) -> bool:
         """Whether the mask keeps the blocks that are finished, for whoever goes on with it."""
         return len(self.case.images) == 1 and format_of(self.mask).is_folder
 
+    @property
+    def needs_model(self) -> bool:
+        """Whether anything is left for a network to do."""
+        return not self.keeps_mask or bool(self.beside)
+
     def left(self, *, overwrite: bool) -> "Job | None":
         """What is still to be done of it; None if all is there."""
         # Maps without the mask are those of a case that broke off, of whatever model.
         if overwrite or not self.mask.exists():
             return self
-        missing = tuple((kind, path) for kind, path in self.beside if not path.exists())
+        beside = tuple((kind, path) for kind, path in self.beside if not path.exists())
+        exports = tuple((name, path) for name, path in self.exports if not path.exists())
+        if not beside and not exports:
+            return None
         # The mask may have been corrected by hand since.
-        return replace(self, beside=missing, keeps_mask=True) if missing else None
+        return replace(self, beside=beside, exports=exports, keeps_mask=True)
 
 
 def failure(scans: tuple[Path, ...], error: UnetsegError) -> FileDone:
@@ -77,12 +88,16 @@ def placed(cases: Sequence[Case], request: Request) -> list[Job | FileDone]:
             suffix = format_of(image).mask_suffix(image)
             mask = folder if as_file else folder / f"{_stem(case)}_seg{suffix}"
             beside = tuple((kind, maps_path(mask, image, kind)) for kind in request.kinds)
-            job = Job(case, mask, beside)
+            exports = tuple((name, export_path(mask, name)) for name in request.exports)
+            job = Job(case, mask, beside, exports)
             _check_apart(job, inputs, taken)
+            if not (request.overwrite or mask.exists()):
+                # Somebody's own outlines, perhaps those that the model has learned from.
+                check_free([path for _, path in exports])
         except (DataError, UsageError) as error:
             found.append(failure(case.images, error))
         else:
-            taken[_identity(mask)] = image
+            taken |= dict.fromkeys(map(_identity, job.outputs), image)
             found.append(job)
     return found
 
@@ -123,18 +138,24 @@ def _check_apart(job: Job, inputs: set[str], taken: dict[str, Path]) -> None:
     for output in job.outputs:
         if _identity(output) in inputs:
             raise UsageError(
-                f"the {'mask' if output == job.mask else 'maps'} would overwrite an input",
+                f"{_noun(output, job)} would overwrite an input",
                 where=output,
                 hint="give another -o",
             )
-    other = taken.get(_identity(job.mask))
-    if other is not None:
-        raise UsageError(
-            "two inputs would give the same mask",
-            where=job.mask,
-            got=f"{other} and {job.image}",
-            hint="predict them into different folders",
-        )
+        other = taken.get(_identity(output))
+        if other is not None:
+            raise UsageError(
+                f"two inputs would give the same {_noun(output, job).removeprefix('the ')}",
+                where=output,
+                got=f"{other} and {job.image}",
+                hint="predict them into different folders",
+            )
+
+
+def _noun(output: Path, job: Job) -> str:
+    if output == job.mask:
+        return "the mask"
+    return "the maps" if output in (path for _, path in job.beside) else "the export"
 
 
 def maps_path(mask: Path, scan: Path, kind: Kind) -> Path:
@@ -148,6 +169,9 @@ def _stem(case: Case) -> str:
     """The name of the scan's file, without the number of a channel file."""
     stem = split_name(case.images[0])[0]
     channel = without_channel(stem) if len(case.images) > 1 else None
+    if case.view.scene is not None:
+        # Several masks for one file; the name ends in the scene, see dataset.views.
+        return f"{stem}_{case.name.rpartition('_')[2]}"
     return channel or stem
 
 

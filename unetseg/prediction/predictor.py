@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from unetseg import checkpoint
 from unetseg.config import with_overrides
 from unetseg.dataset.loading import load_scan, with_channels
+from unetseg.dataset.views import for_model
 from unetseg.devices import find_device, measure, usable_precision
 from unetseg.errors import DataError, UsageError
 from unetseg.formats import split_name
@@ -23,6 +24,7 @@ from unetseg.geometry import Box, Geometry, Unit, whole_box
 from unetseg.pipeline import GridImage, Prepared, prepare
 from unetseg.prediction.arrays import scan_of
 from unetseg.prediction.outlook import (
+    Beside,
     Foresight,
     Header,
     Limits,
@@ -33,7 +35,7 @@ from unetseg.prediction.outlook import (
     window_cost,
 )
 from unetseg.prediction.quality import QUALITIES, check_quality
-from unetseg.records import Case, Label, Listener, Mask, Scan, ignore_event
+from unetseg.records import AS_IT_IS, Case, Label, Listener, Mask, Scan, ignore_event
 from unetseg.tasks import make_task
 from unetseg.tasks.pieces import Piece, together
 from unetseg.tasks.segmenting import Segmenter
@@ -83,6 +85,7 @@ class Predictor:
                     expected="a key of the section decode",
                 )
         changed = wanted.settings(trained.plan.decode) | self._settings
+        self.facts = trained.facts
         self.plan = (
             with_overrides(trained.plan, changed, where="--set") if changed else trained.plan
         )
@@ -140,10 +143,10 @@ class Predictor:
         return self._foresight(with_maps=with_maps)(header)
 
     def foresee_blocks(
-        self, geometry: Geometry, walk_bytes: int, *, with_maps: bool = False
+        self, geometry: Geometry, walk_bytes: int, beside: Beside, *, with_maps: bool = False
     ) -> Outlook:
         """The same of a scan that is done in blocks; see Foresight.of_blocks."""
-        return self._foresight(with_maps=with_maps).of_blocks(geometry, walk_bytes)
+        return self._foresight(with_maps=with_maps).of_blocks(geometry, walk_bytes, beside)
 
     def _foresight(self, *, with_maps: bool) -> Foresight:
         free = free_memory(self.segmenter.device)
@@ -239,7 +242,8 @@ class Predictor:
         """
         if isinstance(scan, (Path, str)):
             path = Path(scan)
-            scan = load_scan(Case(split_name(path)[0], (path,)))
+            (seen,) = for_model([Case(split_name(path)[0], (path,))], AS_IT_IS, self.plan.data)
+            scan = load_scan(seen.case)
             _refuse(spacing, unit)
         elif isinstance(scan, Scan):
             _refuse(spacing, unit)

@@ -9,6 +9,8 @@ from unetseg.config import DataPlan
 from unetseg.errors import UsageError, nearest
 from unetseg.prediction.outlook import Limits
 from unetseg.prediction.quality import check_quality
+from unetseg.records import AS_IT_IS, View
+from unetseg.registry import EXPORTS
 
 # What is written beside a mask, as in `{stem}_prob`.
 Kind = Literal["prob", "uncertainty", "regions"]
@@ -25,11 +27,13 @@ class Request:
     probabilities : write a file with a map per class beside each mask
     uncertainty : write a file with the entropy of the classes beside each mask
     regions : write a file with a channel per region beside each mask
+    exports : names from EXPORTS, what is made of each mask for other programs
     map_type : of probabilities and uncertainty, float32, float16 or uint8
     quality : fast, balanced or best; see prediction.quality
     shard : which part of the scans, such as 0/4, auto or auto/4; see prediction.shares
     settings : plan values by dotted key (decode.*); they win over the quality
     limits : the most memory that may be used; scans are then done one at a time
+    view : how the files are to be read, where a person says so
     dask : address of a Dask scheduler whose workers do the work; see prediction.cluster
     command : as it was typed, for the manifest
     """
@@ -44,11 +48,13 @@ class Request:
     probabilities: bool = False
     uncertainty: bool = False
     regions: bool = False
+    exports: Sequence[str] = ()
     map_type: str = "float32"
     quality: str = "balanced"
     shard: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    view: View = AS_IT_IS
     dask: str | None = None
     command: str = ""
 
@@ -61,6 +67,8 @@ class Request:
     def check(self, model: Path, data: DataPlan) -> None:
         """Raise UsageError if the model cannot give what is asked for."""
         check_quality(self.quality)
+        for name in self.exports:
+            EXPORTS.load(name)
         if self.map_type not in MAP_TYPES:
             raise UsageError(
                 "no such type of maps",

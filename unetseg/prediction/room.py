@@ -10,6 +10,7 @@ from unetseg.geometry import Box, sizes_of
 from unetseg.pipeline import Placement, place
 from unetseg.pipeline.resampling import needed
 from unetseg.records import Opened
+from unetseg.tasks import Task
 from unetseg.tasks.segmenting import Segmenter
 
 # Of the memory: while one scan is whole in it, the next one and the last mask are as well.
@@ -17,38 +18,45 @@ _WHOLE_SHARE = 0.5
 # What a walk may take: more would hardly make it faster.
 _WALK_BYTES = 1 << 29
 _WALK_SHARE = 0.25
+# As large as a scan's class numbers: its mask, and the bytes that are compressed.
+_COPIES = 3
 
 
-def whole_bytes(opened: Opened, data: DataPlan) -> int:
+def whole_bytes(opened: Opened, data: DataPlan, task: Task) -> int:
     """What a scan takes that is read as a whole: voxels, grid, class numbers, mask."""
     shape = opened.geometry.shape
     grid = place(opened.geometry, data).grid.shape
     channels = len(opened.channels)
-    return channels * (prod(shape) * opened.dtype.itemsize + 4 * prod(grid)) + 2 * prod(shape)
+    scan = channels * (prod(shape) * opened.dtype.itemsize + 4 * prod(grid))
+    return scan + prod(shape) * (2 * task.number_bytes + task.mask_bytes)
 
 
-def is_too_large(opened: Opened, data: DataPlan, limit: int | None) -> bool:
+def finishing_bytes(task: Task, voxels: int) -> int:
+    """What it takes to make the class numbers of a whole scan its mask, and to write that."""
+    return voxels * (_COPIES * task.number_bytes + task.mask_bytes)
+
+
+def is_too_large(opened: Opened, data: DataPlan, task: Task, limit: int | None) -> bool:
     """Whether the scan is to be done in blocks; never if any box of it costs as much as all.
 
     limit : bytes that the prediction may take; what is free if None
     """
     if opened.block == opened.geometry.shape:
         return False
-    return whole_bytes(opened, data) > _WHOLE_SHARE * _limit(limit)
+    return whole_bytes(opened, data, task) > _WHOLE_SHARE * free_bytes(limit)
 
 
-def is_too_large_to_clean(voxels: int, limit: int | None) -> bool:
-    """Whether a mask of so many voxels cannot be cleaned: that needs all of it, several times."""
-    # The class numbers twice, numbers of components, and what holes are looked for in.
-    return 16 * voxels > _limit(limit)
+def is_too_large_to_finish(task: Task, voxels: int, limit: int | None) -> bool:
+    """Whether there is no room for the mask of so many voxels to be made as a whole."""
+    return finishing_bytes(task, voxels) > free_bytes(limit)
 
 
 def walk_bytes(limit: int | None) -> int:
     """What a walk through blocks may take beside the network and a batch of windows."""
-    return min(_WALK_BYTES, int(_WALK_SHARE * _limit(limit)))
+    return min(_WALK_BYTES, int(_WALK_SHARE * free_bytes(limit)))
 
 
-def _limit(limit: int | None) -> int:
+def free_bytes(limit: int | None) -> int:
     """What is left for scans: of a limit of the process, what it does not hold already."""
     if limit is None:
         return int(psutil.virtual_memory().available)
@@ -122,4 +130,5 @@ class Walker:
         # Waiting outputs, and the numbers of the largest as torch gives them.
         ring = blended * (self._window + 1) * (4 * segmenter.task.outputs + 8)
         # One row of blocks in the making and one being written, as class numbers and as values.
-        return int(image + ring + 4 * written * self.height)
+        numbers = (2 * segmenter.task.number_bytes + 2) * written * self.height
+        return int(image + ring + numbers)

@@ -40,11 +40,13 @@ class Work:
     left : jobs with their places in the results
     done : results by place
     listener : hears one event at a time, from any thread
+    completed : what is told of a scan once what is made of its mask is there too
     """
 
     request: Request
     left: Iterator[tuple[int, Job]]
     listener: Listener
+    completed: Callable[[Job, FileDone], FileDone] = lambda job, record: record  # noqa: ARG005
     done: dict[int, FileDone] = field(default_factory=dict)
     stop: Flag = field(default_factory=Flag)
     _turn: Lock = field(default_factory=Lock)
@@ -59,6 +61,9 @@ class Work:
             self.listener(event)
 
     def finish(self, place: int, job: Job, record: FileDone) -> None:
+        begun = perf_counter()
+        record = self.completed(job, record)
+        record = replace(record, seconds=record.seconds + perf_counter() - begun)
         with self._turn:
             self.done[place] = record
             self.listener(record)

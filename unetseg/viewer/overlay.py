@@ -10,10 +10,11 @@ from PIL import Image
 from skimage.segmentation import find_boundaries
 
 from unetseg.colours import COLOURS
-from unetseg.dataset.loading import load_scan
+from unetseg.dataset.loading import load_scan, open_case
 from unetseg.files import replacing
 from unetseg.formats import open_scan, read_mask, read_scan
 from unetseg.records import Case, Mask, Opened, Scan
+from unetseg.viewer.colouring import coloured
 
 # Small slices are enlarged so that a person sees them, and the outline stays one pixel wide.
 _SMALLEST_EDGE = 384
@@ -23,18 +24,22 @@ _LONGEST_EDGE, _LONGEST_CUBE = 4096, 768
 _AT_ONCE = 256
 
 
-def write_overlay(case: Case, mask_path: Path, path: Path) -> None:
+def write_overlay(case: Case, mask_path: Path, path: Path, *, has_objects: bool = False) -> None:
     """Write the PNG: one picture of a 2-D scan, three orthogonal slices of a 3-D one.
+
+    has_objects : the mask has an id for each object, rather than a value for each class
 
     Of long axes only every second voxel is taken, or every third and so on, so that neither the
     scan nor the mask is ever whole in memory.
     """
-    scan = thinned(open_scan(case.images[0])) if len(case.images) == 1 else None
+    scan = thinned(open_case(case)) if len(case.images) == 1 else None
     if scan is None:
-        picture = overlay(load_scan(case), read_mask(mask_path, is_drawn=False))
+        found = read_mask(mask_path, is_drawn=False)
+        picture = overlay(load_scan(case), found, has_objects=has_objects)
     else:
         mask = thinned(open_scan(mask_path)) or read_scan(mask_path)
-        picture = overlay(scan, Mask(mask.array[0], scan.geometry))
+        found = Mask(mask.array[0], scan.geometry)
+        picture = overlay(scan, found, has_objects=has_objects)
     with replacing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
 
@@ -67,21 +72,25 @@ def thinned(opened: Opened) -> Scan | None:
     return Scan(array, geometry, opened.channels, opened.source, opened.is_picture)
 
 
-def overlay(scan: Scan, mask: Mask) -> NDArray[np.uint8]:
-    """(height, width, 3) colours: the slices through the middle of what the mask holds."""
+def overlay(scan: Scan, mask: Mask, *, has_objects: bool = False) -> NDArray[np.uint8]:
+    """(height, width, 3) colours: the slices through the middle of what the mask holds.
+
+    Every class has a colour; of objects those that touch have different ones.
+    """
     values = np.unique(mask.array)
     ranks = np.searchsorted(values[values != 0], mask.array) + 1
     ranks[mask.array == 0] = 0
     grey = _brightness(scan)
     if scan.geometry.ndim == 2:
-        return _slice(grey, ranks, scan.geometry.spacing)
+        palette = _palette([ranks], has_objects=has_objects)
+        return _slice(grey, ranks, scan.geometry.spacing, palette)
     order, flips = scan.geometry.canonical()
     if scan.geometry.unit != "mm":
         order, flips = (0, 1, 2), ()
     grey = np.flip(grey.transpose(*order, 3), flips)
     ranks = np.flip(ranks.transpose(order), flips)
     spacing = [scan.geometry.spacing[axis] for axis in order]
-    slices = []
+    shown = []
     for axis in range(3):
         middle = _fullest(ranks, axis)
         picked = np.take(grey, middle, axis), np.take(ranks, middle, axis)
@@ -93,8 +102,19 @@ def overlay(scan: Scan, mask: Mask) -> NDArray[np.uint8]:
                 picked[1].T[::-1],
             )
             edges = edges[::-1]
-        slices.append(_slice(*picked, tuple(edges)))
-    return _side_by_side(slices)
+        shown.append((*picked, tuple(edges)))
+    palette = _palette([ranks for _, ranks, _ in shown], has_objects=has_objects)
+    return _side_by_side([_slice(*each, palette) for each in shown])
+
+
+def _palette(slices: list[NDArray[Any]], *, has_objects: bool) -> NDArray[np.uint8]:
+    """(n + 1, 3): the colour of each rank."""
+    count = max(int(ranks.max()) for ranks in slices)
+    if not has_objects:
+        index = (np.arange(count + 1) - 1) % len(COLOURS)
+    else:
+        index = coloured(slices, count)
+    return np.array(COLOURS, dtype=np.uint8)[index]
 
 
 def _brightness(scan: Scan) -> NDArray[np.uint8]:
@@ -116,7 +136,10 @@ def _fullest(ranks: NDArray[Any], axis: int) -> int:
 
 
 def _slice(
-    grey: NDArray[np.uint8], ranks: NDArray[Any], spacing: tuple[float, ...]
+    grey: NDArray[np.uint8],
+    ranks: NDArray[Any],
+    spacing: tuple[float, ...],
+    palette: NDArray[np.uint8],
 ) -> NDArray[np.uint8]:
     """An outlined slice with square pixels, enlarged by whole numbers if it is small."""
     finest = min(spacing)
@@ -138,8 +161,7 @@ def _slice(
     columns = np.minimum((np.arange(size[1]) + 0.5) * ranks.shape[1] / size[1], ranks.shape[1] - 1)
     large = ranks[np.ix_(rows.astype(int), columns.astype(int))]
     edge = find_boundaries(large, mode="inner", connectivity=1)
-    colours = np.array(COLOURS, dtype=np.uint8)
-    picture[edge] = colours[(large[edge] - 1) % len(colours)]
+    picture[edge] = palette[large[edge]]
     return picture
 
 
