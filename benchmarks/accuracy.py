@@ -1,4 +1,4 @@
-"""Dice on unseen cases after a training of given length.
+"""Dice, or average precision of objects, on unseen cases after a training of given length.
 
     python benchmarks/accuracy.py DATA [--minutes 10] [--seed 0] [--results FILE.json] [-- OPTIONS]
 
@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from unetseg.dataset import find_cases
 
@@ -83,11 +84,24 @@ def score(folder: Path, masks: Path, *, merge: bool) -> dict[str, object]:
     return {"dice": means, "mean_dice": statistics.mean(means.values()), "scores": rows}
 
 
-def measure(trial: Trial) -> dict[str, object]:
+def score_objects(folder: Path, masks: Path) -> dict[str, object]:
+    """Objects of all cases together, matched one to one; and every case's row."""
+    from unetseg.evaluation import evaluate, to_json
+
+    found = evaluate(folder / "labels", masks, objects=True)
+    (pooled,) = found.pooled
+    return {"objects": dict(pooled.values), "object_scores": to_json(found)}
+
+
+def measure(trial: Trial) -> dict[str, Any]:
     """Train, predict and score in a folder that is removed afterwards.
 
-    curve : seconds and mean Dice of every validation on the way
+    curve : seconds and mean score of every validation on the way
+    objects : of a model of objects; its Dice is that of the foreground
     """
+    # Others take from here what needs no torch, and measure how much memory they take.
+    from unetseg.checkpoint import load_plan
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tested = split(trial.data, folder)
@@ -95,12 +109,15 @@ def measure(trial: Trial) -> dict[str, object]:
         _, train_seconds = run(*train, "--time", f"{60 * trial.minutes:g}s", *trial.options)
         model = ["--model", folder / "run"]
         _, predict_seconds = run("predict", folder / "images", "-o", folder / "masks", *model)
-        merge = "merge_labels = true" in (folder / "run" / "plan.toml").read_text()
-        scored = score(folder, folder / "masks", merge=merge)
+        data = load_plan(folder / "run").data
+        scored = score(folder, folder / "masks", merge=data.merge_labels or data.has_objects)
+        if data.has_objects:
+            scored |= score_objects(folder, folder / "masks")
         table = folder / "run" / "history.csv"
         # A time that was over before the first step leaves no row.
         history = list(csv.DictReader(table.open())) if table.is_file() else []
     timed = [row for row in history if row["steps_per_second"]]
+    mean = "mean_ap" if data.has_objects else "mean_dice"
     return {
         "data": trial.data.name,
         "minutes": trial.minutes,
@@ -112,11 +129,11 @@ def measure(trial: Trial) -> dict[str, object]:
         "steps": int(history[-1]["step"]) if history else 0,
         "steps_per_second": mean_or_none([float(row["steps_per_second"]) for row in timed]),
         "waiting": mean_or_none([float(row["waiting"]) for row in timed]),
-        "curve": [[float(r["seconds"]), float(r["mean_dice"])] for r in history if r["mean_dice"]],
+        "curve": [[float(r["seconds"]), float(r[mean])] for r in history if r[mean]],
         "train_seconds": round(train_seconds, 1),
         "predict_seconds": round(predict_seconds, 1),
         **surroundings(),
-        "scores": scored["scores"],
+        **{key: scored[key] for key in ("objects", "object_scores", "scores") if key in scored},
     }
 
 
@@ -166,6 +183,8 @@ def main() -> None:
     result = measure(Trial(given.data, given.minutes, given.seed, passed_on))
     for key in ("data", "minutes", "seed", "test_cases", "dice", "mean_dice", "steps", "waiting"):
         print(f"{key:16} {result[key]}")
+    for key, value in result.get("objects", {}).items():
+        print(f"{key:16} {value:.4g}")
     seconds = f"train {result['train_seconds']:.0f}, predict {result['predict_seconds']:.1f}"
     print(f"{'seconds':16} {seconds}")
     if given.results:

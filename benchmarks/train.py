@@ -78,6 +78,7 @@ def measure_unetseg(trial: Trial) -> Row:
     result = measure(trial)
     # Every case's score would be most of a file that grows; accuracy.py keeps them.
     del result["scores"]
+    result.pop("object_scores", None)
     return result
 
 

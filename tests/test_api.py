@@ -43,7 +43,7 @@ def test_the_command_line_loads_nothing_heavy_before_it_works() -> None:
 
 
 def test_the_verbs_are_what_the_package_promises() -> None:
-    verbs = {"train", "cross_validate", "predict", "evaluate"}
+    verbs = {"train", "cross_validate", "predict", "evaluate", "measure"}
     assert set(unetseg.__all__) == {"Predictor", "__version__", *verbs}
     for name in unetseg.__all__:
         assert getattr(unetseg, name) is not None

@@ -11,6 +11,8 @@ from scipy import ndimage
 
 from unetseg.augment import Draw, apply, draw
 from unetseg.config import IGNORED, AugmentPlan
+from unetseg.objects.codes import SCALE
+from unetseg.objects.distances import object_distances
 
 QUICK = settings(max_examples=25, deadline=None)
 
@@ -381,3 +383,74 @@ def test_a_large_batch_of_strong_changes_stays_finite():
     assert torch.isfinite(changed).all()
     assert changed.shape == images.shape
     assert moved.shape == labels.shape
+
+
+# --- objects ---
+
+
+def discs(size=96, seed=3):
+    """(size, size) ids of discs that touch, none of them cut by the edge."""
+    rows, columns = np.mgrid[:size, :size]
+    ids = np.zeros((size, size), np.int64)
+    for number, (row, column, radius) in enumerate(((34, 34, 14), (34, 62, 14), (62, 46, 16)), 1):
+        ids[(ids == 0) & ((rows - row) ** 2 + (columns - column) ** 2 <= radius**2)] = number
+    return ids
+
+
+def object_batch(ids):
+    distances = np.rint(object_distances(ids, (1.0, 1.0)) * SCALE)
+    labels = torch.from_numpy(np.concatenate([(ids > 0)[None], distances]).astype(np.int16))
+    return torch.zeros(1, 1, *ids.shape), labels[None]
+
+
+TURNED = replace(
+    NEUTRAL,
+    spatial_probability=1.0,
+    rotation_degrees=(180.0,),
+    scale=(0.8, 1.2),
+    mirror_axes=(0, 1),
+)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_moved_distances_are_those_of_the_moved_objects(seed):
+    ids = discs()
+    images, labels = object_batch(ids)
+    drawn = draw(1, TURNED, (1.0, 1.0), seeded(seed))
+    moved = apply(images, labels, drawn)[1][0].numpy()
+    again = apply(images, torch.from_numpy(ids)[None], drawn)[1][0].numpy()
+    inside = again > 0
+    np.testing.assert_array_equal(moved[0] > 0, inside)
+    # Not cut by the edge of the patch: such an object keeps the distances of the whole of it.
+    cut = np.unique(np.concatenate([again[0], again[-1], again[:, 0], again[:, -1]]))
+    inside &= ~np.isin(again, cut)
+    assert inside.sum() > 200
+    known = np.where(again == IGNORED, 0, again)
+    error = np.abs(moved[1:] / SCALE - object_distances(known, (1.0, 1.0)))[:, inside]
+    # Of a radius of about 14 voxels, half a voxel is 0.04 and the edge one step of two voxels.
+    assert error.mean() < 0.03
+    assert np.quantile(error, 0.99) < 0.12
+    unmoved = np.abs(labels[0, 1:].numpy() / SCALE - object_distances(known, (1.0, 1.0)))
+    assert unmoved[:, inside].mean() > 0.1
+
+
+def test_class_indices_of_objects_are_moved_as_class_indices_are():
+    images, classes = batch()
+    labels = torch.stack([classes, 7 * classes, 3 * classes], 1)
+    drawn = draw(4, STRONG, (1.0, 1.0), seeded(4))
+    alone, together = apply(images, classes, drawn), apply(images, labels, drawn)
+    assert torch.equal(alone[0], together[0])
+    assert torch.equal(alone[1], together[1][:, 0])
+    assert together[1].dtype == labels.dtype
+    outside = together[1][:, 0] == IGNORED
+    assert bool(outside.any())
+    assert not torch.equal(together[1][:, 1], 7 * together[1][:, 0])
+
+
+def test_objects_in_three_axes_are_mirrored_with_their_distances():
+    images = torch.randn(2, 1, 4, 5, 6, generator=seeded())
+    labels = torch.randint(0, 50, (2, 3, 4, 5, 6), generator=seeded(1)).to(torch.int16)
+    drawn = replace(nothing(2, 3), flips=torch.tensor([[True, False, True], [False] * 3]))
+    moved = apply(images, labels, drawn)[1]
+    assert torch.equal(moved[0], labels[0].flip(1, 3))
+    assert torch.equal(moved[1], labels[1])

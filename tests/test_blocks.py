@@ -241,7 +241,7 @@ def test_a_mask_in_blocks_is_cleaned_as_a_whole(
     expected = predictor(read_scan(scan)).array
     assert (read_mask(record.output).array != expected).mean() < 2e-3
     assert (expected != whole(models[2], scan)).any()
-    monkeypatch.setattr(room, "_limit", lambda limit: 1000)
+    monkeypatch.setattr(room, "free_bytes", lambda limit: 1000)
     (record,) = go(models[2], tmp_path / "small", scan, **cleaned)
     assert record.status == "failed"
     assert "too large to be cleaned" in record.message

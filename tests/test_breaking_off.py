@@ -19,6 +19,7 @@ from unetseg.records import EpochDone, Stage
 from unetseg.tasks.semantic import Semantic
 from unetseg.training import batches, history, keeping, train
 from unetseg.training.schedule import Plateau
+from unetseg.training.scores import Dice
 from unetseg.training.state import State
 from unetseg.training.validation import Validation
 
@@ -308,11 +309,13 @@ def test_the_best_model_outlives_a_stop(
     """What a stop leaves in model/ is not taken for the best when the training goes on."""
     longer = STEPS | {"training.epochs": 12, "training.validation_every": 3}
 
-    def scored(segmenter: Any, cases: Any, listener: object) -> Validation:
+    def scored(segmenter: Any, cases: Any, *others: object) -> Validation:
         # The first validation of three scores best by far; the two last ones score the kept model.
         kind = next(names)
         dice = {"best": 0.9, "poor": 0.3}[kind]
-        return Validation(tuple(case.name for case in cases), ((dice,),) * len(cases))
+        return Validation(
+            tuple(case.name for case in cases), ((dice,),) * len(cases), Dice(("label 1",))
+        )
 
     monkeypatch.setattr(keeping, "validate", scored)
     names = iter(["best", "poor", "poor", "poor", "poor", "best"])

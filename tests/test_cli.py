@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from unetseg import cli, registry
 from unetseg.catalogue import read_catalogue
 from unetseg.cli import app
-from unetseg.registry import ENCODERS, FORMATS, SKIPS, TASKS
+from unetseg.registry import ENCODERS, EXPORTS, FORMATS, SKIPS, TASKS
 from unetseg.training import train
 
 # Waiting for a process that hangs must end before the person's patience.
@@ -105,7 +105,9 @@ def test_the_help_of_a_command_documents_all_of_it(name: str) -> None:
 
 
 def test_the_program_lists_its_commands_and_documents_its_options() -> None:
-    assert {"check", "train", "predict", "evaluate", "list", "sample"} <= set(GROUP.commands)
+    assert {"check", "train", "predict", "evaluate", "measure", "list", "sample"} <= set(
+        GROUP.commands
+    )
     for param in GROUP.params:
         assert param.help, f"{param.name} is not documented"
     for arguments_ in ([], ["--help"], ["-h"]):
@@ -197,10 +199,11 @@ def cells(table: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows if row}
 
 
-@pytest.mark.parametrize("kind", ["encoders", "skips", "tasks", "formats"])
+@pytest.mark.parametrize("kind", ["encoders", "skips", "tasks", "formats", "exports"])
 def test_list_as_json_is_an_object_per_line(kind: str) -> None:
     rows = [json.loads(line) for line in listed(kind, "--json").splitlines()]
-    names = {"encoders": ENCODERS, "skips": SKIPS, "tasks": TASKS, "formats": FORMATS}[kind]
+    registries = (ENCODERS, SKIPS, TASKS, FORMATS, EXPORTS)
+    names = {registry.group.partition(".")[2]: registry for registry in registries}[kind]
     assert [row["name"] for row in rows] == list(names)
     assert [row["object"] for row in rows] == [entry.value for entry in names.values()]
     figures = {"encoders": {"weights", "2d", "3d"}, "skips": {"2d", "3d"}}.get(kind, set())

@@ -175,9 +175,12 @@ def test_the_keys_of_a_plan():
     )
     training = (
         "group minutes anneal_share patience passes weights init encoder_rate frozen_share"
-        " validation_every snapshots dice_over class_weights"
+        " validation_every snapshots dice_over class_weights distance_weight"
     )
-    decode = "mirror largest_component min_size fill_holes"
+    decode = (
+        "mirror largest_component min_size fill_holes"
+        " foreground seed_depth seed_centre contrast smoothing"
+    )
     optional = {
         "data.merge_labels",
         "data.ignore_value",

@@ -32,8 +32,8 @@ def epoch(**more: object) -> EpochDone:
         "loss": 0.4567,
         "steps_per_second": 2.5,
         "waiting": 0.012,
-        "dice": (0.9, 0.75),
-        "mean_dice": 0.825,
+        "values": (0.9, 0.75),
+        "mean": 0.825,
         "is_best": True,
     }
     return EpochDone(**(values | more))  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ def test_an_epoch_is_one_line_with_its_numbers() -> None:
 
 
 def test_an_epoch_that_was_not_validated_claims_no_dice() -> None:
-    assert "Dice" not in plain(epoch(dice=(NAN, NAN), mean_dice=NAN, is_best=False))
+    assert "Dice" not in plain(epoch(values=(NAN, NAN), mean=NAN, is_best=False))
 
 
 def test_an_epoch_whose_steps_nobody_timed_claims_no_speed() -> None:
@@ -59,7 +59,7 @@ def test_an_epoch_whose_steps_nobody_timed_claims_no_speed() -> None:
 
 
 def test_a_class_that_is_undefined_is_shown_as_such() -> None:
-    assert "(0.900 nan)" in plain(epoch(dice=(0.9, NAN), mean_dice=0.9))
+    assert "(0.900 nan)" in plain(epoch(values=(0.9, NAN), mean=0.9))
 
 
 @pytest.mark.parametrize(

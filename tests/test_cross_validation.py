@@ -30,6 +30,7 @@ from unetseg.tasks.cleaning import Cleaning, cleanings
 from unetseg.training import Request, plan_for, train
 from unetseg.training.cross_validation import CrossValidation, _Folds, cross_validate
 from unetseg.training.out_of_fold import FoldScores
+from unetseg.training.scores import Dice
 from unetseg.training.validation import Validation
 
 LEARNED = {
@@ -391,7 +392,7 @@ def test_the_time_is_shared_by_the_folds_that_are_left(data: Path, tmp_path: Pat
     facts.parent.mkdir(parents=True)
     plan = json.loads(json.dumps({"plan": {}, "schema": 1, "facts": {"seconds": 540.0}}))
     facts.write_text(json.dumps(plan))
-    scores = FoldScores(40.0, 20.0, Validation(("a",), ((1.0,),)))
+    scores = FoldScores(40.0, 20.0, Validation(("a",), ((1.0,),), Dice(("object",))))
     left = (0.98 * 2400 - 540 - 20) / 3
     assert folds._minutes({0: scores}, 0) == pytest.approx((left - 1 - 1.2 * 20) / 60)
     # Whatever was used up, the others learn something.

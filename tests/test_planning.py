@@ -275,10 +275,14 @@ def test_gaps_and_negative_values_are_kept():
     assert make(found, LARGE).data.class_values == (0, -3, 7)
 
 
-def test_objects_become_one_class():
+def test_objects_become_instances_or_one_class():
     counts = tuple((value, 10) for value in range(300))
-    data = make(replace(CELLS, looks_like_objects=True, label_counts=counts), LARGE).data
-    assert data.merge_labels is True
+    found = replace(CELLS, looks_like_objects=True, label_counts=counts)
+    data = make(found, LARGE).data
+    assert (data.task, data.merge_labels) == ("instances", False)
+    assert (data.class_values, data.class_names) == ((0, 1), ("background", "object"))
+    data = make(found, LARGE, {"data.task": "semantic"}).data
+    assert (data.task, data.merge_labels) == ("semantic", True)
     assert (data.class_values, data.class_names) == ((0, 1), ("background", "foreground"))
 
 

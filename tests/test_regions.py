@@ -268,8 +268,11 @@ def test_a_region_named_left_or_right_is_not_mirrored() -> None:
 
 def test_object_ids_are_no_regions() -> None:
     ids = replace(FOUND, looks_like_objects=True, regions=())
-    assert make(ids, CPU).data.merge_labels is True
-    assert make(ids, CPU, {"data.regions": {"a": [1, 2]}}).data.merge_labels is False
+    assert make(ids, CPU).data.task == "instances"
+    assert make(ids, CPU, {"data.task": "semantic"}).data.merge_labels is True
+    regions = make(ids, CPU, {"data.regions": {"a": [1, 2]}}).data
+    assert regions.task == "regions"
+    assert regions.merge_labels is False
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_the_scores_before_and_after_are_those_of_the_cleaned_masks(
     cleaned = with_cleanings(PLAN, selection.wanted)
     cases = unseen(folder, pairs)
     scores = write_cleaned(folder, cases, cleaned, ignore_event)
-    for row, each, (truth, mask) in zip(scores.dice, cases, pairs, strict=True):
+    for row, each, (truth, mask) in zip(scores.cases, cases, pairs, strict=True):
         expected = clean(mask, selection.wanted, 1.0)
         with Image.open(mask_of(folder, each.case, CLEANED)) as picture:
             np.testing.assert_array_equal(np.asarray(picture), VALUES[expected])

@@ -265,7 +265,7 @@ def test_a_case_that_nobody_annotated_has_no_score(tmp_path: Path) -> None:
     task = make_task(plan)
     segmenter = Segmenter(checkpoint.build(plan), plan, task, torch.device("cpu"), "float32")
     result = validate(segmenter, found.cases, ignore_event)
-    assert np.isnan(result.dice[1]).all()
+    assert np.isnan(result.cases[1]).all()
     scan = load_scan(found.cases[0])
     outputs = scan_outputs(segmenter, prepare(scan, plan.data))
     predicted = task.decode(outputs, scan.geometry).array == 1
@@ -273,10 +273,10 @@ def test_a_case_that_nobody_annotated_has_no_score(tmp_path: Path) -> None:
     known = truth != UNKNOWN
     both = (predicted & (truth == 1))[known].sum()
     expected = 2 * both / ((predicted & known).sum() + (truth == 1).sum())
-    assert result.dice[0] == pytest.approx((expected,))
-    assert result.per_class == pytest.approx((expected,))
+    assert result.cases[0] == pytest.approx((expected,))
+    assert result.values == pytest.approx((expected,))
     everywhere = 2 * both / (predicted.sum() + (truth == 1).sum())
-    assert result.dice[0] != pytest.approx((everywhere,), rel=0.1)
+    assert result.cases[0] != pytest.approx((everywhere,), rel=0.1)
 
 
 # --- what is learned ---------------------------------------------------------------------------

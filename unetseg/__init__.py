@@ -1,6 +1,6 @@
 """unetseg: a folder of images and masks in, a trained U-Net out; a scan in, a mask out.
 
-    from unetseg import train, cross_validate, predict, evaluate, Predictor
+    from unetseg import train, cross_validate, predict, evaluate, measure, Predictor
 
 The names are loaded at first use: importing the package loads neither torch nor MONAI.
 """
@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 from unetseg.version import __version__
 
 if TYPE_CHECKING:
-    from unetseg.api import cross_validate, evaluate, predict, train
+    from unetseg.api import cross_validate, evaluate, measure, predict, train
     from unetseg.prediction import Predictor
 
-__all__ = ["Predictor", "__version__", "cross_validate", "evaluate", "predict", "train"]
+__all__ = [
+    "Predictor",
+    "__version__",
+    "cross_validate",
+    "evaluate",
+    "measure",
+    "predict",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,7 +29,7 @@ def __getattr__(name: str) -> Any:
         from unetseg.prediction import Predictor
 
         return Predictor
-    if name in ("train", "cross_validate", "predict", "evaluate"):
+    if name in ("train", "cross_validate", "predict", "evaluate", "measure"):
         from unetseg import api
 
         return getattr(api, name)

@@ -5,10 +5,11 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from unetseg.records import FileDone, Listener, ignore_event
+from unetseg.records import AS_IT_IS, FileDone, Listener, View, ignore_event
 
 if TYPE_CHECKING:
     from unetseg.evaluation import Evaluation
+    from unetseg.measuring import Measurements
     from unetseg.training import Outcome, Request
     from unetseg.training.cross_validation import CrossValidation
 
@@ -19,11 +20,13 @@ def train(
     *,
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
+    view: View = AS_IT_IS,
     listener: Listener = ignore_event,
 ) -> "Outcome":
     """Train on a folder or CSV file, or resume the run.
 
     settings : plan values by dotted key, such as {"training.epochs": 20}
+    view : the axes, channels and pixel size of the files, where they do not tell them or not truly
 
     In a script that torchrun has started, its processes train together, each with a device.
 
@@ -33,7 +36,7 @@ def train(
     from unetseg.training.run_file import refuse_all_folds
 
     refuse_all_folds(Path(run))
-    with training.joined(_request(data, run, settings, device)) as mine:
+    with training.joined(_request(data, run, settings, device, view)) as mine:
         return training.train(mine, listener)
 
 
@@ -45,6 +48,7 @@ def cross_validate(
     group: str | None = None,
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
+    view: View = AS_IT_IS,
     listener: Listener = ignore_event,
 ) -> "CrossValidation":
     """Train all folds in one run folder, or those that are missing; keep them as an ensemble.
@@ -59,17 +63,22 @@ def cross_validate(
     asked = {**(settings or {}), "training.fold": 0, "training.folds": folds}
     if group is not None:
         asked["training.group"] = group
-    return cross_validation.cross_validate(_request(data, run, asked, device), listener)
+    return cross_validation.cross_validate(_request(data, run, asked, device, view), listener)
 
 
 def _request(
-    data: Path | str, run: Path | str, settings: Mapping[str, Any] | None, device: str
+    data: Path | str,
+    run: Path | str,
+    settings: Mapping[str, Any] | None,
+    device: str,
+    view: View,
 ) -> "Request":
     from unetseg.config import check_keys
     from unetseg.training import Request
 
     check_keys(settings or {}, where="settings")
-    return Request(Path(data), Path(run), dict(settings or {}), device=device, started=time())
+    values = dict(settings or {})
+    return Request(Path(data), Path(run), values, device=device, view=view, started=time())
 
 
 def predict(
@@ -83,6 +92,7 @@ def predict(
     probabilities: bool = False,
     uncertainty: bool = False,
     regions: bool = False,
+    exports: Sequence[str] = (),
     map_type: str = "float32",
     device: str = "auto",
     devices: Sequence[int] = (),
@@ -91,6 +101,7 @@ def predict(
     memory_bytes: int | None = None,
     device_memory_bytes: int | None = None,
     overwrite: bool = False,
+    view: View = AS_IT_IS,
     listener: Listener = ignore_event,
 ) -> tuple[FileDone, ...]:
     """Write a mask for every scan into the folder `output`; one record per file.
@@ -100,10 +111,12 @@ def predict(
         {"decode.mirror": True}; they win over the quality
     folds : which networks of an ensemble; all of them if not given
     probabilities, uncertainty, regions : what is written beside each mask
+    exports : what is made of each mask for other programs, such as ["rois", "geojson"]
     map_type : of probabilities and uncertainty, float32, float16 or uint8
     devices : several at once: cards by number, or on the processor as many as there are numbers
     shard : a part of the scans, such as "0/4", "auto" or "auto/4"
     dask : address of a Dask scheduler whose workers do the work
+    view : the axes, channels and pixel size of the files, where they do not tell them or not truly
     memory_bytes, device_memory_bytes : the most that may be used; what is free if not given
     listener : hears one event at a time, from any thread
 
@@ -125,12 +138,14 @@ def predict(
         probabilities=probabilities,
         uncertainty=uncertainty,
         regions=regions,
+        exports=exports,
         map_type=map_type,
         quality=quality,
         shard=shard,
         dask=dask,
         settings=dict(settings or {}),
         limits=Limits(memory_bytes, device_memory_bytes),
+        view=view,
     )
     return prediction.predict(request, listener)
 
@@ -141,12 +156,18 @@ def evaluate(
     *,
     model: Path | str | None = None,
     tolerance: float | None = None,
+    objects: bool | None = None,
+    thresholds: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9),
+    ignore_value: int | None = None,
     listener: Listener = ignore_event,
 ) -> "Evaluation":
-    """Score predicted masks against the truth, per class and case, in the scans' unit.
+    """Score predicted masks against the truth: per class and case in the scans' unit, or objects.
 
     model : a run whose classes or regions are scored, by name, and whose ignored value is left out
     tolerance : of the surface Dice; the shortest edge of a voxel if not given
+    objects : whether the values number objects, which are matched one to one; None: as they look
+    thresholds : of the IoU, for the average precision of objects
+    ignore_value : of the truth, where nobody knows what is there; the model's if not given
     """
     from unetseg import evaluation
 
@@ -156,5 +177,33 @@ def evaluate(
 
         data = load_plan(Path(model)).data
     return evaluation.evaluate(
-        Path(truth), Path(predicted), data=data, tolerance=tolerance, listener=listener
+        Path(truth),
+        Path(predicted),
+        data=data,
+        tolerance=tolerance,
+        objects=objects,
+        thresholds=thresholds,
+        ignore_value=ignore_value,
+        listener=listener,
+    )
+
+
+def measure(
+    scans: Path | str,
+    masks: Path | str,
+    *,
+    objects: bool | None = None,
+    ignore_value: int | None = None,
+    listener: Listener = ignore_event,
+) -> "Measurements":
+    """Measure the objects or classes in masks: `.table` has a row for each.
+
+    scans, masks : two files, or two folders whose files are paired by name
+    objects : whether the values number objects, or name classes; None: as they look
+    ignore_value : a value that is neither
+    """
+    from unetseg import measuring
+
+    return measuring.measure(
+        Path(scans), Path(masks), objects=objects, ignore_value=ignore_value, listener=listener
     )

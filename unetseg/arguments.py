@@ -2,12 +2,15 @@
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetseg.errors import UsageError
+from unetseg.errors import UsageError, nearest
+from unetseg.registry import EXPORTS
 
 if TYPE_CHECKING:
+    from unetseg.records import View
     from unetseg.regions import Region
 
 
@@ -53,6 +56,27 @@ def whole_numbers(text: str, *, where: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def export_names(texts: Sequence[str], *, where: str) -> tuple[str, ...]:
+    """rois,geojson, or one at a time, as names of exports, each once."""
+    asked = [name.strip() for text in texts for name in text.split(",")]
+    for name in asked:
+        if name not in EXPORTS:
+            raise UsageError(
+                "no such export", where=where, got=name or "nothing", hint=nearest(name, EXPORTS)
+            )
+    return tuple(dict.fromkeys(asked))
+
+
+def shares_of(text: str, *, where: str) -> tuple[float, ...]:
+    """0.5,0.75 as (0.5, 0.75)."""
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise UsageError(
+            "not numbers", where=where, expected="such as 0.5,0.75", got=text
+        ) from error
+
+
 def regions_of(text: str) -> "tuple[Region, ...]":
     """{whole=[1, 2], core=[2]} as regions, as in a plan."""
     # Not above: every command would load numpy, --help too.
@@ -69,6 +93,61 @@ def regions_of(text: str) -> "tuple[Region, ...]":
             got=text,
         ) from error
     return tuple(regions)
+
+
+def view_of(axes: str | None, channels: str | None, pixel_size: str | None) -> "View":
+    """--axes ZCYX, --channels DAPI,1 and --pixel-size 0.65x0.65x2um as what they ask for."""
+    # Not above: every command would load numpy, --help too.
+    from unetseg.errors import DataError
+    from unetseg.formats.naming import check_letters
+    from unetseg.records import View
+
+    letters = (axes or "").strip().upper()
+    if letters:
+        try:
+            # X comes first in volumes of the body.
+            check_letters(letters.replace("XYZ", "ZYX").replace("XY", "YX"), axes)
+        except DataError as error:
+            raise UsageError(
+                "not axes",
+                where="--axes",
+                expected="a letter per axis, such as ZCYX: T, C, Z, Y, X; Z, Y, X in this order",
+                got=axes or "",
+            ) from error
+    names = [name.strip() for name in (channels or "").split(",")]
+    if channels is not None and not all(names):
+        raise UsageError(
+            "not channels", where="--channels", expected="such as DAPI,1", got=channels
+        )
+    edges, unit = lengths(pixel_size) if pixel_size else ((), "um")
+    return View(
+        axes=letters,
+        channels=tuple(names) if channels is not None else (),
+        pixel_size=edges,
+        unit="mm" if unit == "mm" else "um",
+    )
+
+
+def lengths(text: str) -> tuple[tuple[float, ...], str]:
+    """0.65um as ((0.65, 0.65), um); 0.65x0.65x2um along X, Y and Z; nanometres as micrometres."""
+    number = r"\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+"
+    found = re.fullmatch(
+        rf"((?:{number})(?:\s*x\s*(?:{number})){{0,2}})\s*(mm|um|µm|\u03bcm|nm)", text.strip()
+    )
+    edges = tuple(float(part) for part in found[1].split("x")) if found else ()
+    if found is None or min(edges) <= 0:
+        raise UsageError(
+            "not a pixel size",
+            where="--pixel-size",
+            expected="such as 0.65um, 0.65x0.65um or 0.65x0.65x2um, along X, Y and Z, in mm, um"
+            " or nm",
+            got=text,
+        )
+    if len(edges) == 1:
+        edges *= 2
+    if found[2] == "nm":
+        return tuple(edge / 1000 for edge in edges), "um"
+    return edges, "mm" if found[2] == "mm" else "um"
 
 
 def cards_of(text: str) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import isnan
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,8 +23,8 @@ from rich.table import Table
 from unetseg.config import TrainingPlan
 from unetseg.dataset.folds import choose, make_folds
 from unetseg.errors import one_line
-from unetseg.evaluation import Summary
-from unetseg.metrics import DISTANCES
+from unetseg.evaluation import Evaluation, Statistic, Summary, summarise
+from unetseg.metrics.objects import COUNTS
 from unetseg.planning.fingerprint import Fingerprint
 from unetseg.records import (
     Advance,
@@ -40,6 +40,8 @@ from unetseg.records import (
 
 # Where there is no terminal a log wants a line now and then, not one per step.
 _PLAIN_SECONDS = 15.0
+# Told above the table: they have no mean worth reading.
+_OBJECT_COUNTS = ("true", "predicted", "tp", "fp", "fn")
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "info": "default"}
 
 
@@ -132,13 +134,32 @@ class Display:
 
     def _file(self, event: FileDone) -> None:
         if event.status == "done":
-            self.line(f"{event.path} -> {event.output}  {event.seconds:.2f} s")
+            text = f"{event.path} -> {event.output}  {event.seconds:.2f} s"
+            self.line(text + _objects(event) + _exports(event))
         elif event.status == "part":
             self.line(f"{event.path}: {event.message}  {event.seconds:.2f} s", "cyan")
         elif event.status == "skipped":
-            self.line(f"{event.path}: skipped, {event.output} is {event.message}", "cyan")
+            text = f"{event.path}: skipped, {event.output} is {event.message}"
+            self.line(text + _exports(event), "cyan")
         else:
             self.line(f"failed: {event.message}", "red")
+
+
+def _objects(event: FileDone) -> str:
+    """How many objects there are, and how large."""
+    unit = event.unit.partition("^")[0]
+    told = []
+    for each in event.objects:
+        noun = each.name
+        if len(event.objects) == 1:
+            noun = "object" if each.count == 1 else "objects"
+        size = "" if isnan(each.median_diameter) else f" of {each.median_diameter:.3g} {unit}"
+        told.append(f"{each.count} {noun}{size}")
+    return f"  {', '.join(told)}" if told else ""
+
+
+def _exports(event: FileDone) -> str:
+    return "".join(f"  + {path.name}" for path in event.exports)
 
 
 def _clock(seconds: float) -> str:
@@ -151,9 +172,9 @@ def _epoch(event: EpochDone) -> str:
     text = f"epoch {event.epoch}  step {event.step}  {_clock(event.seconds)}  loss {event.loss:.3f}"
     if not isnan(event.steps_per_second):
         text += f"  {event.steps_per_second:.2f} steps/s  waiting {event.waiting:.1%}"
-    if not isnan(event.mean_dice):
-        per_class = " ".join(f"{value:.3f}" for value in event.dice)
-        text += f"  Dice {event.mean_dice:.3f} ({per_class}){' best' if event.is_best else ''}"
+    if not isnan(event.mean):
+        values = " ".join(f"{value:.3f}" for value in event.values)
+        text += f"  {event.score} {event.mean:.3f} ({values}){' best' if event.is_best else ''}"
     return text
 
 
@@ -172,7 +193,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """A table on stdout."""
     table = Table(title=title or None, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(escape(column), justify="left" if index == 0 else "right")
+        # A word too long for a narrow screen goes on in the next line, whole.
+        justify: Literal["left", "right"] = "left" if index == 0 else "right"
+        table.add_column(escape(column), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(escape(one_line(cell)) for cell in row))
     Console(highlight=False, emoji=False).print(table)
@@ -186,14 +209,35 @@ def print_scores(summaries: Sequence[Summary], unit: str) -> None:
         name = "all" if label is None else str(label.value)
         if label is not None and label.name not in ("", name):
             name += f" {label.name}"
-        for statistic in summary.statistics:
-            is_distance = statistic.metric in DISTANCES
-            worst = statistic.maximum if is_distance else statistic.minimum
-            numbers = (statistic.mean, statistic.sd, statistic.median, worst)
-            defined = f"{statistic.defined} / {statistic.cases}"
-            rows.append([name, statistic.metric, *(f"{n:.4f}" for n in numbers), defined])
+        rows += [[name, found.metric, *_statistic_cells(found)] for found in summary.statistics]
     columns = ["class", "metric", "mean", "sd", "median", "worst", "defined / cases"]
     print_table(f"distances in {unit}" if unit else "", columns, rows)
+
+
+def print_object_scores(found: Evaluation) -> None:
+    """The table of an evaluation of objects, one row per class and metric, and the counts."""
+    rows, titles = [], []
+    has_classes = len(found.labels) > 1
+    for summary, pooled in zip(summarise(found), found.pooled, strict=True):
+        name = [summary.label.name] if has_classes and summary.label is not None else []
+        values = dict(pooled.values)
+        true, predicted, tp, fp, fn = (round(values.pop(metric)) for metric in _OBJECT_COUNTS)
+        titles.append(
+            f"{''.join(f'{word}: ' for word in name)}{true} true and {predicted} predicted objects;"
+            f" at an IoU of 0.5 TP {tp}, FP {fp}, FN {fn}"
+        )
+        for metric, value in values.items():
+            shown = f"{value:.0f}" if metric in COUNTS else f"{value:.4f}"
+            rows.append([*name, metric, shown, *_statistic_cells(summary[metric])])
+    columns = ["metric", "pooled", "mean", "sd", "median", "worst", "defined / cases"]
+    title = "\n".join(map(one_line, titles))
+    print_table(title, ["class", *columns] if has_classes else columns, rows)
+
+
+def _statistic_cells(statistic: Statistic) -> list[str]:
+    numbers = (statistic.mean, statistic.sd, statistic.median, statistic.worst)
+    digits = 2 if statistic.metric in COUNTS else 4
+    return [*(f"{n:.{digits}f}" for n in numbers), f"{statistic.defined} / {statistic.cases}"]
 
 
 def describe_division(cases: Sequence[Case], training: TrainingPlan, *, every: bool) -> str:
@@ -228,7 +272,8 @@ def describe_fingerprint(found: Fingerprint) -> str:
     if found.looks_like_objects:
         share = 1 - dict(found.label_counts).get(0, 0) / total
         ids = len([value for value, _ in found.label_counts if value])
-        return f"{head}\nlabels: {ids} object ids on {share:.2%} of the voxels{unknown}"
+        sizes = f"; {found.objects.sentence(found.unit)}" if found.objects else ""
+        return f"{head}\nlabels: {ids} object ids on {share:.2%} of the voxels{sizes}{unknown}"
     names = {label.value: f"{label.name} " for label in found.label_names}
     shown = [f"{v} {names.get(v, '')}({n / total:.2%})" for v, n in found.label_counts]
     return f"{head}\nlabels: {', '.join(shown)}{unknown}"

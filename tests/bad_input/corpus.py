@@ -160,7 +160,17 @@ SCANS: tuple[BadScan, ...] = (
     BadScan(
         "time.tif",
         _bytes(_tiff(np.zeros((5, 8, 8), np.uint8), imagej=True, metadata={"axes": "TYX"})),
-        "5 time points",
+        "5 time points of images, for a model of volumes.*if .* slices, give --axes ZYX",
+    ),
+    BadScan(
+        "positions.tif",
+        _bytes(_tiff(np.zeros((5, 8, 8), np.uint8), metadata={"axes": "RYX"})),
+        "5 positions in one file are not supported",
+    ),
+    BadScan(
+        "four_axes.tif",
+        _bytes(_tiff(np.zeros((4, 6, 40, 40), np.uint8), photometric="minisblack")),
+        r"can be read in more than one way .*expected one of CZYX, ZCYX.*give --axes CZYX",
     ),
     BadScan("images.tif", _bytes(_two_images()), "2 images in one file"),
     BadScan(
@@ -320,6 +330,30 @@ def _two_channels(folder: Path) -> None:
     _save(folder / "labels" / "two.nii.gz", _ball((8, 8, 8)).astype(np.uint8))
 
 
+def _open_axes(folder: Path) -> None:
+    # Neither channels nor slices: the mask fits none of them.
+    odd = np.zeros((3, 48, 48), np.uint8)
+    tifffile.imwrite(folder / "images" / "odd.tif", odd, photometric="minisblack")
+    tifffile.imwrite(folder / "labels" / "odd.tif", np.zeros((40, 40), np.uint8))
+
+
+def _film(folder: Path) -> None:
+    film = np.zeros((3, 48, 48), np.uint8)
+    options = {"imagej": True, "metadata": {"axes": "TYX"}}
+    tifffile.imwrite(folder / "images" / "film.tif", film, **options)
+    tifffile.imwrite(folder / "labels" / "film.tif", film[0])
+
+
+def _lacks_a_channel(folder: Path) -> None:
+    for number, names in enumerate((["DAPI", "GFP"], ["DAPI", "GFP"], ["DAPI", "Cy5"])):
+        path = folder / "images" / f"n{number}.ome.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "labels").mkdir(exist_ok=True)
+        metadata = {"axes": "CYX", "Channel": {"Name": names}}
+        tifffile.imwrite(path, np.ones((2, 48, 48), np.uint8), ome=True, metadata=metadata)
+        tifffile.imwrite(folder / "labels" / f"n{number}.tif", _DISC.astype(np.uint8))
+
+
 def _two_lines(folder: Path) -> None:
     _save(folder / "images" / "c\n9.nii.gz", _voxels())
     _save(folder / "labels" / "c\n9.nii.gz", _BALL[1:])
@@ -384,6 +418,13 @@ DATA: tuple[BadData, ...] = (
     BadData("csv columns", _table("a,b\n1,2\n"), "no image"),
     BadData("mixed axes", _spoilt(_slice), "flat: axes: 2, most cases have 3"),
     BadData("mixed channels", _spoilt(_two_channels), "two: channels: 2, most cases have 1"),
+    BadData(
+        "open axes",
+        _spoilt(_open_axes, write_pictures),
+        r"odd\.tif: the axes have no names and can be read in more than one way",
+    ),
+    BadData("film", _spoilt(_film, write_pictures), r"film\.tif: 3 time points in one file"),
+    BadData("lacks", _lacks_a_channel, r"n2\.ome\.tif: no channel GFP .*got 0 DAPI, 1 Cy5"),
     BadData("twins", _spoilt(_twins, write_pictures), "2 images for the name p1: p1.png, p1.tif"),
     BadData("empty", lambda folder: folder.mkdir(), "no images found"),
     BadData("missing", lambda folder: None, "cannot be read: No such file"),
@@ -391,6 +432,57 @@ DATA: tuple[BadData, ...] = (
     BadData("table.csv", _bytes(b"a,b\n1,2\n"), "not a table of images and masks"),
     BadData("latin.csv", _bytes(b"image,label\n\xe9.png,b.png\n"), "not in UTF-8"),
     BadData("empty.csv", _bytes(b""), "not a table of images and masks .*got an empty file"),
+)
+
+
+@dataclass(frozen=True)
+class BadMask:
+    """A predicted mask of a case that `evaluate` and `measure` have to refuse.
+
+    write : makes what lies at the path of the mask, masks/c0_seg.nii.gz
+    says : what the line about it has to match
+    """
+
+    name: str
+    write: Write
+    says: str
+
+
+def _beside(text: str | bytes) -> Write:
+    """A good mask with a bad table of classes."""
+    content = text if isinstance(text, bytes) else text.encode()
+
+    def write(path: Path) -> None:
+        path.write_bytes(_zipped_nifti(_BALL))
+        (path.parent / "c0_objects.csv").write_bytes(content)
+
+    return write
+
+
+def _zipped_nifti(array: np.ndarray, affine: np.ndarray | None = None) -> bytes:
+    return gzip.compress(_nifti(array, affine), 1)
+
+
+_HALVES = np.where(_BALL > 0, 0.5, 0).astype(np.float32)
+
+MASKS: tuple[BadMask, ...] = (
+    BadMask("empty", _bytes(b""), r"c0_seg\.nii\.gz: the file is empty"),
+    BadMask("text", _bytes(b"no mask\n" * 30), r"c0_seg\.nii\.gz: .*not a NIfTI file"),
+    BadMask("cut", _bytes(_zipped_nifti(_BALL)[:120]), "damaged or cut short"),
+    BadMask("probabilities", _bytes(_zipped_nifti(_HALVES)), r"fractional values, e\.g\. 0\.5"),
+    BadMask("smaller", _bytes(_zipped_nifti(_BALL[1:])), r"shape .* is not .*15"),
+    BadMask("shifted", _bytes(_zipped_nifti(_BALL, _SHIFTED)), r"spacing \(1, 1, [13]\) is not"),
+    BadMask("channels", _bytes(_zipped_nifti(np.stack([_BALL] * 2, -1))), "several channels"),
+    BadMask("not finite", _bytes(_zipped_nifti(_HALVES * np.nan)), "NaN or infinite"),
+    BadMask("link", lambda path: path.symlink_to("gone.nii.gz"), "cannot be read"),
+)
+
+# Of objects alone: the table beside a good mask.
+TABLES: tuple[BadMask, ...] = (
+    BadMask("other columns", _beside("number,kind\n1,a\n"), "not a table of the classes"),
+    BadMask("no numbers", _beside("id,class\nfirst,a\n"), "the id is no whole number"),
+    BadMask("two classes", _beside("id,class\n1,a\n1,b\n"), "the object 1 has two classes"),
+    BadMask("no text", _beside(b"id,class\n1,\xff\xfe\n"), "not in UTF-8"),
 )
 
 

@@ -1,5 +1,6 @@
 """Every kind of bad input: exit code, one line that names it, nothing left behind."""
 
+import json
 import os
 import re
 import shutil
@@ -450,6 +451,83 @@ def test_bad_options_of_predict(
     untouched()
     given = [str(trained) if option == "RUN" else option for option in options]
     refused(unetseg("predict", "a.nii.gz", *given), code, says)
+
+
+@pytest.mark.parametrize("bad", corpus.MASKS, ids=lambda bad: bad.name)
+@pytest.mark.parametrize("command", [("evaluate", "data/labels"), ("measure", "data/images")])
+def test_bad_masks_do_not_stop_the_good_ones(
+    bad: corpus.BadMask,
+    command: tuple[str, str],
+    tmp_path: Path,
+    unetseg: Run,
+    untouched: Callable[[], None],
+) -> None:
+    _write_masks(tmp_path, bad)
+    untouched()
+    ended = unetseg(*command, "masks", "--json")
+    assert ended.code == 1
+    (line,) = [line for line in ended.lines if line.startswith("failed: ")]
+    assert re.match(f"failed: c0: .*(?:{bad.says})", line)
+    assert {json.loads(row)["case"] for row in ended.out.splitlines()} == {"c1", "c2"}
+
+
+@pytest.mark.parametrize("bad", corpus.TABLES, ids=lambda bad: bad.name)
+@pytest.mark.parametrize("command", [("evaluate", "data/labels"), ("measure", "data/images")])
+def test_bad_tables_of_objects(
+    bad: corpus.BadMask,
+    command: tuple[str, str],
+    tmp_path: Path,
+    unetseg: Run,
+    untouched: Callable[[], None],
+) -> None:
+    _write_masks(tmp_path, bad)
+    untouched()
+    ended = unetseg(*command, "masks", "--json", "--objects")
+    assert ended.code == 1
+    (line,) = [line for line in ended.lines if line.startswith("failed: ")]
+    assert re.match(f"failed: c0: .*c0_objects.csv: .*(?:{bad.says})", line)
+
+
+def _write_masks(folder: Path, bad: corpus.BadMask) -> None:
+    """Three cases and a good mask for each but c0."""
+    corpus.write_cases(folder / "data", 3)
+    (folder / "masks").mkdir()
+    for path in sorted((folder / "data" / "labels").iterdir()):
+        shutil.copy(path, folder / "masks" / path.name.replace(".nii", "_seg.nii"))
+    mask = folder / "masks" / "c0_seg.nii.gz"
+    mask.unlink()
+    bad.write(mask)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("evaluate", "data/labels", "data/labels", "--thresholds", "x"), 2, "--thresholds: not"),
+        (("evaluate", "data/labels", "data/labels", "--thresholds", "1"), 2, "not a threshold"),
+        (("evaluate", "data/labels", "data/labels", "--thresholds", ","), 2, "no thresholds"),
+        (
+            ("evaluate", "data/labels", "data/labels", "--objects", "--merge-labels"),
+            2,
+            "objects are matched whatever their values",
+        ),
+        (("measure", "data/images", "data/labels/c0.nii.gz"), 2, "a file and a folder cannot"),
+        (("measure", "gone", "data/labels"), 3, "gone: does not exist"),
+        (("measure", "data/images", "empty"), 3, "empty: no masks in this folder"),
+        (("measure", "data/images"), 2, "see `unetseg --help`"),
+    ],
+)
+def test_bad_options_of_evaluate_and_measure(
+    arguments: tuple[str, ...],
+    code: int,
+    says: str,
+    tmp_path: Path,
+    unetseg: Run,
+    untouched: Callable[[], None],
+) -> None:
+    corpus.write_cases(tmp_path / "data", 2)
+    (tmp_path / "empty").mkdir()
+    untouched()
+    refused(unetseg(*arguments), code, says)
 
 
 @pytest.mark.parametrize("arguments", [("fit",), ("train",), ("predict",), ("check", "a", "b")])

@@ -9,10 +9,12 @@ from typing import Annotated
 
 import typer
 
+from unetseg.cli.exporting import export
 from unetseg.cli.learning import check, train
 from unetseg.cli.listing import list_names, sample
+from unetseg.cli.scoring import evaluate, measure
 from unetseg.cli.study import study
-from unetseg.cli.using import evaluate, predict
+from unetseg.cli.using import predict
 from unetseg.cli.weights import weights
 from unetseg.errors import UnetsegError, one_line
 from unetseg.version import __version__
@@ -50,6 +52,8 @@ app.command()(check)
 app.command()(train)
 app.command()(predict)
 app.command()(evaluate)
+app.command()(export)
+app.command()(measure)
 app.command("list")(list_names)
 app.command()(sample)
 app.add_typer(weights)

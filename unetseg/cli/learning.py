@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from time import sleep
 from types import FrameType
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from unetseg.arguments import cards_of, fold_of, minutes, new_run
+from unetseg.arguments import cards_of, fold_of, minutes, new_run, view_of
 from unetseg.cli import starting
 from unetseg.cli.options import (
+    Axes,
+    Channels,
     Data,
     Device,
     Devices,
@@ -23,6 +24,7 @@ from unetseg.cli.options import (
     Group,
     Ignore,
     Init,
+    PixelSize,
     Seed,
     Settings,
     Skip,
@@ -52,6 +54,9 @@ def check(
     weights: Weights = None,
     init: Init = None,
     ignore_label: Ignore = None,
+    axes: Axes = None,
+    channels: Channels = None,
+    pixel_size: PixelSize = None,
     device: Device = "auto",
     settings: Settings = None,
 ) -> None:
@@ -60,6 +65,7 @@ def check(
     from unetseg.console import Display, describe_division, describe_fingerprint, show_findings
     from unetseg.training import Request, plan_for
 
+    view = view_of(axes, channels, pixel_size)
     values = overrides(
         settings,
         training__seed=seed,
@@ -73,7 +79,7 @@ def check(
         training__init=str(init) if init else None,
     )
     with Display() as display:
-        request = Request(data, Path(), values, device=device, skip_bad=False)
+        request = Request(data, Path(), values, device=device, skip_bad=False, view=view)
         plan, found = plan_for(request, display, existing=False)
         show_findings(found.findings, display)
     typer.echo(describe_fingerprint(found.fingerprint))
@@ -143,6 +149,9 @@ def train(
     weights: Weights = None,
     init: Init = None,
     ignore_label: Ignore = None,
+    axes: Axes = None,
+    channels: Channels = None,
+    pixel_size: PixelSize = None,
     device: Device = "auto",
     devices: Devices = None,
     skip_bad: SkipBad = False,
@@ -189,6 +198,7 @@ def train(
         device=device,
         skip_bad=skip_bad,
         cache=cache,
+        view=view_of(axes, channels, pixel_size),
         started=psutil.Process().create_time(),
     )
     if trains_all:
@@ -268,15 +278,16 @@ def _train_shown(request: "Request", stop: Stop) -> None:
         refuse_errors(found)
         display.line(f"run {request.run}")
         outcome = run_plan(request, plan, found, display, stop)
-    names = plan.data.class_names[1:]
+    validation = outcome.validation
+    score = validation.score
     rows = [
-        [name, f"{dice:.4f}"]
-        for name, dice in zip(names, outcome.validation.per_class, strict=True)
+        [column, f"{value:.4f}"]
+        for column, value in zip(score.columns, validation.values, strict=True)
     ]
     print_table(
-        f"Dice on {len(outcome.validation.names)} validation cases",
-        ["class", "Dice"],
-        [*rows, ["mean", f"{outcome.validation.mean:.4f}"]],
+        f"{score.name} on {len(validation.names)} validation cases",
+        [score.kind, score.name],
+        [*rows, ["mean", f"{validation.mean:.4f}"]],
     )
     typer.echo(f"{outcome.run}")
 
@@ -295,31 +306,31 @@ def _train_all(request: "Request") -> None:
     if outcome.found is None:
         typer.echo(f"stopped; the same command goes on in {outcome.run}", err=True)
         raise typer.Exit(130)
-    _show_folds(outcome.found, outcome.classes)
+    _show_folds(outcome.found)
     typer.echo(f"{outcome.run}")
 
 
-def _show_folds(found: "OutOfFold", classes: Sequence[str]) -> None:
-    """Dice of every class over all cases, and of every fold over all classes."""
+def _show_folds(found: "OutOfFold") -> None:
+    """The score of every class over all cases, and of every fold over all classes."""
     from unetseg.console import print_table
 
     scores, cleaned = found.scores, found.cleaned
-    rows = []
-    for place, name in enumerate(classes):
+    score, rows = scores.score, []
+    for place, name in enumerate(score.columns):
         spread = scores.spread(place)
         row = [name, f"{spread.mean:.4f}", f"{spread.sd:.4f}"]
-        row += [f"{cleaned.per_class[place]:.4f}"] if cleaned else []
+        row += [f"{cleaned.values[place]:.4f}"] if cleaned else []
         rows.append([*row, f"{spread.defined} / {len(found.folds)}"])
     mean = ["mean", f"{scores.mean:.4f}", "", *([f"{cleaned.mean:.4f}"] if cleaned else []), ""]
     print_table(
-        "Dice out of fold",
-        ["class", "mean", "sd", *(["cleaned"] if cleaned else []), "defined / cases"],
+        f"{score.name} out of fold",
+        [score.kind, "mean", "sd", *(["cleaned"] if cleaned else []), "defined / cases"],
         [*rows, mean],
     )
     numbers = sorted(set(found.folds))
     print_table(
         "",
-        ["fold", "cases", "mean Dice"],
+        ["fold", "cases", f"mean {score.name}"],
         [
             [str(number), str(len(one.names)), f"{one.mean:.4f}"]
             for number in numbers

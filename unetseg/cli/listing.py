@@ -25,6 +25,7 @@ class Kind(StrEnum):
     skips = "skips"
     tasks = "tasks"
     formats = "formats"
+    exports = "exports"
 
 
 def list_names(
@@ -40,6 +41,7 @@ def list_names(
         Kind.skips: registry.SKIPS,
         Kind.tasks: registry.TASKS,
         Kind.formats: registry.FORMATS,
+        Kind.exports: registry.EXPORTS,
     }
     known, catalogue = registries[kind], read_catalogue()
     tables = {Kind.encoders: catalogue.encoders, Kind.skips: catalogue.skips}

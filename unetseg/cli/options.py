@@ -16,6 +16,26 @@ Task = Annotated[str | None, typer.Option(help="What to learn; see `unetseg list
 Ignore = Annotated[
     int | None, typer.Option(help="A label value that means 'not known' and is left out.")
 ]
+Objects = Annotated[
+    bool | None,
+    typer.Option(
+        "--objects/--no-objects", help="The values number objects, or name classes; as they look."
+    ),
+]
+Axes = Annotated[
+    str | None,
+    typer.Option("--axes", help="The axes of the files, a letter each, as in ZCYX; T is time."),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option("--channels", help="Which channels, by name or by number from 0: DAPI,1."),
+]
+PixelSize = Annotated[
+    str | None,
+    typer.Option(
+        "--pixel-size", help="Where files lack it: 0.65um, or 0.65x0.65x2um along X, Y, Z."
+    ),
+]
 Encoder = Annotated[
     str | None, typer.Option(help="The contracting path; see `unetseg list encoders`.")
 ]
