@@ -207,7 +207,8 @@ def test_objects_of_several_classes(tmp_path: Path) -> None:
 def test_from_folder_to_ids_on_the_command_line(tmp_path: Path) -> None:
     write_discs(tmp_path / "data")
     given = {key: value for key, value in LEARNED.items() if key != "training.epochs"}
-    words = [*settings(**given), "--device", "cpu", "--epochs", "4", "--cache", "cache"]
+    words = [*settings(**given), "--device", "cpu", "--epochs", f"{LEARNED['training.epochs']}"]
+    words += ["--cache", "cache"]
     check = run(tmp_path, "check", "data", *words[:-4])
     assert "10 in an image, diameter 5.08 um" in check.stdout
     done = run(tmp_path, "train", "data", "-o", "run", *words)

@@ -59,7 +59,7 @@ def test_masks_of_objects_are_learned_as_instances(found: tuple[Plan, Inspection
     assert "10 in an image, diameter 5.08" in plan.reasons["data.task"]
     assert "seed_depth" in plan.reasons["decode.min_size"]
     assert "10 in an image, diameter 5.08" in describe_fingerprint(inspection.fingerprint)
-    assert plan.training.distance_weight == 1.0
+    assert plan.training.distance_weight == 3.0
 
 
 @pytest.mark.parametrize(

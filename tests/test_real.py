@@ -9,11 +9,13 @@ from cubes import TINY, request
 from PIL import Image
 
 from unetseg.config import Plan
+from unetseg.dataset.loading import load_scan, with_axes_of_truth
 from unetseg.errors import DataError
 from unetseg.formats import read_mask, read_scan, split_name
 from unetseg.planning.fingerprint import Inspection
 from unetseg.prediction import Request as Prediction
 from unetseg.prediction import predict
+from unetseg.records import Case
 from unetseg.training import Request, plan_for, train
 
 pytestmark = pytest.mark.real
@@ -114,7 +116,8 @@ def test_a_mask_lies_on_every_real_scan(real_data: Path, tmp_path: Path, name: s
     for record in done:
         assert record.output is not None
         assert split_name(record.output)[0] == f"{split_name(record.path)[0]}_seg"
-        scan, mask = read_scan(record.path), read_mask(record.output)
+        mask = read_mask(record.output)
+        scan = load_scan(with_axes_of_truth(Case(record.path.name, record.scans, record.output)))
         assert mask.geometry.differences(scan.geometry) == ()
         assert mask.array.shape == scan.geometry.shape
         values = np.unique(mask.array)
