@@ -222,6 +222,21 @@ class TestKind:
         assert number_objects([range(1, 12), range(1, 15)], [1.0, 0.9])
         assert not number_objects([range(1, 12), range(1, 15)], [0.5, 0.7])
         assert not number_objects([range(1, 12), range(1, 12)], [1.0])
+
+    def test_as_many_objects_in_every_image(self):
+        """Ids from 1 to the same number are objects if they are now large and now small."""
+        rng = np.random.default_rng(0)
+        ids, typical = [range(1, 13)] * 6, rng.integers(20, 2000, 12)
+        cells = [rng.permutation(typical).tolist() for _ in ids]
+        classes = [(typical * rng.uniform(0.8, 1.2, 12)).astype(int).tolist() for _ in ids]
+        assert number_objects(ids, [1.0] * 6, cells)
+        assert not number_objects(ids, [1.0] * 6, [[50] * 12] * 6)
+        assert not number_objects(ids, [1.0] * 6, classes)
+        # Of a few images sizes say nothing, and nothing is said without them.
+        assert not number_objects(ids[:3], [1.0] * 3, cells[:3])
+        assert not number_objects(ids, [1.0] * 6)
+        # Parts are of classes all the same.
+        assert not number_objects(ids, [0.5] * 6, cells)
         assert single_pieces(grid([1, 1, 2, 3])) == pytest.approx(2 / 3)
 
     def test_masks_that_cannot_be_read_say_nothing(self, folders, tmp_path):

@@ -323,7 +323,10 @@ def _fingerprint(facts: Sequence[CaseFacts], dataset: Dataset, ignore: int | Non
 
 def _objects(facts: Sequence[CaseFacts]) -> bool:
     ids = [{value for value, _ in fact.counts if value} for fact in facts]
-    return number_objects(ids, [f.single_pieces for f in facts if len(f.counts) > 8])
+    # Organs and vertebrae are in every body once; cells are not.
+    cells = all(fact.unit != "mm" for fact in facts)
+    sizes = [[n for value, n in fact.counts if value] for fact in facts] if cells else []
+    return number_objects(ids, [f.single_pieces for f in facts if len(f.counts) > 8], sizes)
 
 
 def _label_findings(fingerprint: Fingerprint, facts: Sequence[CaseFacts]) -> Iterable[Finding]:

@@ -22,15 +22,22 @@ _MOST_MASKS = 16
 _MOST_OBJECTS = 100
 # Of a mask with more voxels, the middle is looked at.
 WHOLE = 1 << 24
+# In fewer images than this, sizes agree by chance; of what classes are, more than this is size.
+_LEAST_IMAGES, _EXPLAINED = 4, 0.5
 # So many classes in one image are rare enough to ask.
 _SUSPICIOUS = 20
 
 
-def number_objects(ids: Sequence[Collection[int]], pieces: Sequence[float]) -> bool:
+def number_objects(
+    ids: Sequence[Collection[int]],
+    pieces: Sequence[float],
+    sizes: Sequence[Sequence[int]] = (),
+) -> bool:
     """Whether the ids differ from image to image and nearly each is one piece.
 
     ids : per image, the values other than 0
     pieces : of the images with many ids, the share of these that are in one piece
+    sizes : per image, the voxels of each value, where these may tell: in images of cells
     """
     each = [set(found) for found in ids if found]
     union = set().union(*each)
@@ -44,7 +51,23 @@ def number_objects(ids: Sequence[Collection[int]], pieces: Sequence[float]) -> b
     differ = float(np.mean([len(found) / len(union) for found in each])) < 0.5
     # Objects are often counted from 1 in each image, however many there are; classes are not.
     counted = np.mean([found == set(range(1, len(found) + 1)) for found in each]) > 0.9
-    return differ or (bool(counted) and len({len(found) for found in each}) > 1)
+    if differ or not counted:
+        return differ
+    return len({len(found) for found in each}) > 1 or _are_any(sizes)
+
+
+def _are_any(sizes: Sequence[Sequence[int]]) -> bool:
+    """Whether how large an id is in some images says nothing of it in others; of classes it does.
+
+    sizes : per image, the voxels of each id, the same ids in all
+    """
+    if len(sizes) < _LEAST_IMAGES:
+        return False
+    table = np.log(np.array(sizes, dtype=float))
+    total = float(table.var())
+    # Of ids that are given at random, about one over the number of images. Where all are as large
+    # as one another, sizes say nothing.
+    return total > 1e-9 and float(table.mean(axis=0).var()) / total < _EXPLAINED
 
 
 def single_pieces(labels: NDArray[np.integer[Any]]) -> float:
