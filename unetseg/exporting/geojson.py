@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unetseg.colours import COLOURS
+from unetseg.colours import of_value
 from unetseg.errors import one_line
 from unetseg.exporting.marks import JSON_HEAD
 from unetseg.exporting.outlines import Polygon, Ring
@@ -55,8 +55,8 @@ def _feature(shape: Shape, measurements: dict[str, float], *, has_objects: bool)
     if shape.label is not None:
         # Names of labels are data; JSON escapes what is left of them.
         name = one_line(shape.label.name)
-        colour = COLOURS[(shape.label.value - 1) % len(COLOURS)]
-        properties["classification"] = {"name": name, "color": list(colour)}
+        colour = list(of_value(shape.label.value))
+        properties["classification"] = {"name": name, "color": colour}
     properties["measurements"] = measurements
     return {"type": "Feature", "geometry": geometry, "properties": properties}
 

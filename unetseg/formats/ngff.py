@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unetseg.colours import COLOURS
+from unetseg.colours import COLOURS, of_value
 from unetseg.errors import DataError
 from unetseg.formats.naming import named_axes
 from unetseg.formats.units import micrometres
@@ -110,6 +110,11 @@ def parsed(attributes: Mapping[str, Any]) -> Image:
         axes,
         tuple(channels) if usable else (),
     )
+
+
+def smaller_levels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Paths of the arrays below that of full resolution, the largest first."""
+    return tuple(str(dataset["path"]) for dataset in attributes["multiscales"][0]["datasets"][1:])
 
 
 def _axis_names(multiscale: Mapping[str, Any]) -> list[str]:
@@ -270,8 +275,7 @@ def image_label(version: Version, labels: Sequence[Label], image: str | None) ->
     entry: dict[str, Any] = {"version": version}
     if labels:
         entry["colors"] = [
-            {"label-value": label.value, "rgba": _rgba(number, label.value)}
-            for number, label in enumerate(labels)
+            {"label-value": label.value, "rgba": _rgba(label.value)} for label in labels
         ]
         entry["properties"] = [
             {"label-value": label.value, "class": label.name} for label in labels
@@ -281,9 +285,9 @@ def image_label(version: Version, labels: Sequence[Label], image: str | None) ->
     return entry
 
 
-def _rgba(number: int, value: int) -> list[int]:
+def _rgba(value: int) -> list[int]:
     # The background is seen through.
-    return [0, 0, 0, 0] if value == 0 else [*COLOURS[(number - 1) % len(COLOURS)], 255]
+    return [0, 0, 0, 0] if value == 0 else [*of_value(value), 255]
 
 
 def channel_display(names: Sequence[str], largest: float) -> dict[str, Any]:

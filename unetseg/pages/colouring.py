@@ -55,6 +55,8 @@ def _pairs(
     for plane in slices:
         for down, right in steps:
             rows, columns = plane.shape
+            if down >= rows or abs(right) >= columns:
+                continue
             left = max(0, -right)
             here = plane[: rows - down, left : columns - max(0, right)]
             there = plane[down:, left + right : columns + min(0, right)]
