@@ -28,6 +28,7 @@ import torch
 from accuracy import surroundings
 from safetensors.torch import load_file
 
+from unetseg.runs import read_evidence
 from unetseg.samples import write_samples
 
 EPOCHS_PER_KILL = 2
@@ -126,6 +127,8 @@ def differences(run: Path, other: Path) -> Iterator[str]:
         yield "history.csv"
     if (run / "validation.csv").read_text() != (other / "validation.csv").read_text():
         yield "validation.csv"
+    if read_evidence(run) is None or read_evidence(run) != read_evidence(other):
+        yield "validation.json"
     if unfinished(run):
         yield f"{unfinished(run)} unfinished files"
 

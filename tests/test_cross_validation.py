@@ -107,6 +107,7 @@ def test_the_folder_of_all_folds(outcome: CrossValidation) -> None:
         "fold_1",
         "out_of_fold",
         "out_of_fold.csv",
+        "validation.json",
         "model",
     }
     for fold in (0, 1):

@@ -26,6 +26,7 @@ from unetseg.pipeline import cache
 from unetseg.planning import make
 from unetseg.planning.fingerprint import inspect
 from unetseg.records import Case, Machine, Note, ignore_event
+from unetseg.runs import read_run
 from unetseg.training import joined, plan_for, train
 from unetseg.training.batches import Batches
 from unetseg.training.preparing import prepare_together
@@ -84,6 +85,17 @@ def test_ranks_learn_what_one_learns(data: Path, alone: Path, tmp_path: Path, co
     assert distance(alone, tmp_path / "run", "network") < 1e-4
     # The means of the gradients: Adam would hide that all are twice as large.
     assert distance(alone, tmp_path / "run", "gradients") < 1e-3
+    mine, theirs = read_run(tmp_path / "run"), read_run(alone)
+    assert mine.masks.keys() == theirs.masks.keys() == set(validated(alone))
+    assert mine.evidence is not None
+    assert theirs.evidence is not None
+    # Every rank's voxels are in the sums, once; weights that differ a little may turn a few.
+    ours, counts = np.array(mine.evidence.confusion), np.array(theirs.evidence.confusion)
+    assert np.array_equal(ours.sum(1), counts.sum(1))
+    assert np.abs(ours - counts).max() <= 0.01 * counts.sum()
+    assert sum(each.count for each in mine.evidence.calibration) == counts.sum()
+    for one, other in zip(mine.evidence.cases, theirs.evidence.cases, strict=True):
+        assert (one.name, one.mask, one.true) == (other.name, other.mask, other.true)
 
 
 def test_but_not_without_the_sums_over_all_ranks(data: Path, alone: Path, tmp_path: Path) -> None:
@@ -187,6 +199,13 @@ def test_only_the_first_writes_and_speaks(data: Path, alone: Path, tmp_path: Pat
     facts = json.loads((tmp_path / "run" / "model" / "model.json").read_text())["facts"]
     assert facts["device"] == "2 x cpu"
     assert validated(tmp_path / "run") == validated(alone)
+    # The other's masks were nowhere to be put; what they show came over.
+    record = read_run(tmp_path / "run")
+    assert list(record.masks) == validated(alone)[:1]
+    assert record.evidence is not None
+    assert np.sum(record.evidence.confusion) == 2 * 16**3
+    text = "1 of 2 masks of the validation were not kept: a process does not see the run folder"
+    assert text in (tmp_path / "run" / "log.txt").read_text()
 
 
 # --- prepared cases -------------------------------------------------------------------------------

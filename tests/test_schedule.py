@@ -69,6 +69,14 @@ def test_the_position_follows_the_clock_with_a_time_budget(
     assert clock.position(10_000) == pytest.approx(position, abs=2e-3)
 
 
+def test_time_is_kept_for_what_follows(training: TrainingPlan) -> None:
+    timed = replace(training, minutes=10.0)
+    # 600 s less 5 % or what was measured, and less 70 s.
+    for reserve, ago in ((None, 250.0), (30.0, 250.0)):
+        clock = Clock(timed, started=time() - ago, reserve=reserve, after=70.0)
+        assert clock.position(0) == pytest.approx(0.5, abs=2e-3)
+
+
 def test_seconds_left_of_a_time_budget_never_fall_below_zero(training: TrainingPlan) -> None:
     timed = replace(training, minutes=1.0)
     assert Clock(timed, started=time() - 45).seconds_left(3, 1.0) == pytest.approx(15, abs=0.5)

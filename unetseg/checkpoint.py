@@ -15,19 +15,47 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from unetseg.config import Plan, from_values, to_values
+from unetseg.config import Plan, to_values
 from unetseg.errors import ModelError, UsageError
 from unetseg.files import replacing, write_text
 from unetseg.nets.unet import UNet
+from unetseg.runs.description import (
+    DESCRIPTION,
+    ENSEMBLE_SCHEMA,
+    MEMBERS,
+    SCHEMA,
+    damaged,
+    load_plan,
+    model_folder,
+    newest_run,
+    plan_of,
+    read_description,
+    read_facts,
+    unfit,
+)
 from unetseg.tasks import make_task
 from unetseg.version import __version__
 
-# Raised when a model.json of today could not be read by yesterday's release.
-SCHEMA = 1
-# A release that knows no ensembles must not look for the one network of one.
-ENSEMBLE_SCHEMA = 2
-WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
-_MEMBERS = "members"
+WEIGHTS = "weights.safetensors"
+
+__all__ = [
+    "DESCRIPTION",
+    "ENSEMBLE_SCHEMA",
+    "SCHEMA",
+    "WEIGHTS",
+    "TrainedModel",
+    "build",
+    "folds_of",
+    "load",
+    "load_plan",
+    "newest_run",
+    "read_facts",
+    "refuse_ensemble",
+    "save",
+    "save_ensemble",
+    "write_tensors",
+    "write_weights",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +138,7 @@ def _describe(
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **({_MEMBERS: members} if members else {}),
+        **({MEMBERS: members} if members else {}),
         "plan": to_values(plan),
         "facts": facts,
     }
@@ -125,9 +153,9 @@ def load(path: Path, folds: Sequence[int] | None = None) -> TrainedModel:
     Raises ModelError if a file is missing or damaged, or a tensor does not fit, naming it;
     UsageError if the model has no such member.
     """
-    folder = _model_folder(path)
-    description = _description(folder)
-    plan = _plan(description, folder)
+    folder = model_folder(path)
+    description = read_description(folder)
+    plan = plan_of(description, folder)
     members = _chosen(_members(description, folder), folds, folder)
     files = list(members.values()) or [WEIGHTS]
     networks = tuple(_network(plan, folder / file) for file in files)
@@ -138,7 +166,7 @@ def _network(plan: Plan, weights: Path) -> UNet:
     try:
         network = build(plan)
     except UsageError as error:
-        raise _unfit(error, weights.with_name(DESCRIPTION)) from error
+        raise unfit(error, weights.with_name(DESCRIPTION)) from error
     try:
         tensors = load_file(weights)
     except (OSError, SafetensorError) as error:
@@ -155,16 +183,16 @@ def _network(plan: Plan, weights: Path) -> UNet:
 
 def _members(description: dict[str, Any], folder: Path) -> dict[int, str]:
     """The weights of an ensemble by fold; empty for a single network."""
-    listed = description.get(_MEMBERS, [])
+    listed = description.get(MEMBERS, [])
     try:
         members = {int(each["fold"]): str(each["weights"]) for each in listed}
     except (TypeError, KeyError, ValueError) as error:
-        raise _damaged(folder / DESCRIPTION) from error
+        raise damaged(folder / DESCRIPTION) from error
     # A name that leads elsewhere is no file of this model.
     if any(Path(name).name != name for name in members.values()) or (
         (description["schema"] == ENSEMBLE_SCHEMA) != bool(members)
     ):
-        raise _damaged(folder / DESCRIPTION)
+        raise damaged(folder / DESCRIPTION)
     return members
 
 
@@ -184,14 +212,14 @@ def _chosen(members: dict[int, str], folds: Sequence[int] | None, folder: Path) 
 
 def folds_of(path: Path) -> tuple[int, ...]:
     """The folds of an ensemble; empty for a single network. Raises ModelError as `load` does."""
-    folder = _model_folder(path)
-    return tuple(_members(_description(folder), folder))
+    folder = model_folder(path)
+    return tuple(_members(read_description(folder), folder))
 
 
 def refuse_ensemble(path: Path) -> None:
     """Raise ModelError if a run or model folder holds several networks where one is needed."""
-    folder = _model_folder(path)
-    if members := _members(_description(folder), folder):
+    folder = model_folder(path)
+    if members := _members(read_description(folder), folder):
         raise _not_single(folder, tuple(members))
 
 
@@ -203,102 +231,3 @@ def _not_single(folder: Path, folds: tuple[int, ...]) -> ModelError:
         got=f"the folds {', '.join(map(str, folds))}",
         hint=f"give the run of one of them, such as {folder.parent / f'fold_{folds[0]}'}",
     )
-
-
-def load_plan(path: Path) -> Plan:
-    """The plan of a run or model folder, without its weights. Raises ModelError as `load` does."""
-    folder = _model_folder(path)
-    return _plan(_description(folder), folder)
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """What a run or model folder says of its training. Raises ModelError as `load` does."""
-    facts: dict[str, Any] = _description(_model_folder(path))["facts"]
-    return facts
-
-
-def _plan(description: dict[str, Any], folder: Path) -> Plan:
-    path = folder / DESCRIPTION
-    try:
-        return from_values(description["plan"], where=path)
-    except UsageError as error:
-        raise _unfit(error, path) from error
-
-
-def _unfit(error: UsageError, path: Path) -> ModelError:
-    """The same failure as the model's: its plan was not written by the person who uses it."""
-    return ModelError(
-        error.what,
-        where=error.where or path,
-        expected=error.expected,
-        got=error.got,
-        hint=error.hint or "train the model again, or update unetseg",
-    )
-
-
-def _model_folder(path: Path) -> Path:
-    return path / "model" if (path / "model" / DESCRIPTION).is_file() else path
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(
-            "no trained model here",
-            where=folder,
-            expected=f"a run folder, or a folder with {DESCRIPTION} and {WEIGHTS}",
-            hint=_instead(folder),
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"not JSON: {error}", where=path) from error
-    if not isinstance(content, dict) or "schema" not in content:
-        raise ModelError("not a model description of unetseg", where=path)
-    if content["schema"] not in (SCHEMA, ENSEMBLE_SCHEMA):
-        raise ModelError(
-            "a model of another schema",
-            where=path,
-            expected=f"{SCHEMA} or {ENSEMBLE_SCHEMA}",
-            got=content["schema"],
-            hint="update unetseg",
-        )
-    if not all(isinstance(content.get(key), dict) for key in ("plan", "facts")):
-        raise _damaged(path)
-    return content
-
-
-def _instead(folder: Path) -> str:
-    """What to do where there is no model."""
-    folds = sorted(folder.glob(f"fold_*/model/{DESCRIPTION}"))
-    if folds:
-        one = folds[0].parent.parent
-        return f"not all folds are trained: let `unetseg train` go on, or give --model {one}"
-    return "train one with `unetseg train`, or give --model RUN"
-
-
-def _damaged(path: Path) -> ModelError:
-    return ModelError(
-        "a damaged model description", where=path, expected="plan, facts and the members, if any"
-    )
-
-
-def newest_run(runs: Path) -> Path:
-    """The run that finished last; a damaged one is passed over. Raises ModelError if none is."""
-    finished = [
-        (path.stat().st_mtime_ns, path.parent.parent)
-        for path in runs.glob(f"*/model/{DESCRIPTION}")
-        if _is_finished(path.parent)
-    ]
-    if not finished:
-        raise ModelError(
-            "no finished run", where=runs, hint="train one with `unetseg train`, or give --model"
-        )
-    return max(finished)[1]
-
-
-def _is_finished(folder: Path) -> bool:
-    try:
-        return bool(read_facts(folder).get("finished"))
-    except ModelError:
-        return False

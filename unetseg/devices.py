@@ -1,8 +1,10 @@
 """The device that does the work: found, measured, and what it computes fast."""
 
 import os
+import platform
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 
 import psutil
 import torch
@@ -54,6 +56,27 @@ def measure(device: torch.device) -> Machine:
         memory = torch.cuda.mem_get_info(device)[0]
         bfloat16 = torch.cuda.is_bf16_supported()
     return Machine(str(device), int(memory), int(cores or 1), bool(bfloat16))
+
+
+def machine_name(device: torch.device) -> str:
+    """The machine in words: its processor, cores, memory and system, and the card that is used."""
+    cores = measure(torch.device("cpu")).cores
+    memory = psutil.virtual_memory().total / 2**30
+    system = f"{platform.system()} {platform.release()}"
+    text = (
+        f"{_processor()}, {cores} {'core' if cores == 1 else 'cores'}, {memory:.0f} GiB, {system}"
+    )
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return f"{card}; {text}" if card else text
+
+
+def _processor() -> str:
+    # Python's own answer is empty on most Linux systems.
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

@@ -208,18 +208,29 @@ def scored(*dice: tuple[float, ...]) -> list[Scores]:
 
 
 def test_better_means_over_the_cases_and_with_every_seed():
-    base = scored((0.8, 0.7, 0.9), (0.8, 0.7, 0.9))
+    cases = (0.8, 0.7, 0.9, 0.75, 0.85)
+    base = scored(cases, cases)
     names = ("add", "concat")
-    better = conclusion(names, scored((0.82, 0.71, 0.93), (0.81, 0.72, 0.92)), base)
-    assert better.startswith("add is better than concat (Dice +0.018, 95 % interval +0.015")
-    worse = conclusion(names, scored((0.7, 0.6, 0.8), (0.7, 0.6, 0.8)), base)
-    assert worse.startswith("add is worse than concat")
+
+    def moved(*by: float) -> tuple[float, ...]:
+        return tuple(dice + change for dice, change in zip(cases, by, strict=True))
+
+    gains = moved(0.02, 0.01, 0.03, 0.02, 0.01), moved(0.01, 0.02, 0.02, 0.02, 0.02)
+    better = conclusion(names, scored(*gains), base)
+    assert better.startswith("add is better than concat (Dice +0.018, 95 % interval +0.01")
+    down = moved(*[-0.1] * 5)
+    assert conclusion(names, scored(down, down), base).startswith("add is worse than concat")
     # The mean over the seeds rises in every case, but one seed falls.
-    divided = conclusion(names, scored((0.9, 0.8, 1.0), (0.78, 0.68, 0.88)), base)
+    divided = conclusion(names, scored(moved(*[0.1] * 5), moved(*[-0.02] * 5)), base)
     assert divided.startswith("add is not told apart from concat")
     assert divided.endswith("-0.020 to +0.100 over 2 seeds).")
-    mixed = conclusion(names, scored((0.9, 0.6, 0.9), (0.9, 0.6, 0.9)), base)
-    assert "not told apart" in mixed
+    mixed = moved(0.1, -0.1, 0.0, 0.05, -0.05)
+    assert "not told apart" in conclusion(names, scored(mixed, mixed), base)
+
+
+def test_few_cases_tell_nothing():
+    told = conclusion(("add", "concat"), scored((0.9, 0.8, 0.9)), scored((0.8, 0.7, 0.8)))
+    assert told.startswith("add is not told apart from concat (Dice +0.100 over 3 cases, too few")
 
 
 def test_networks_of_equal_size(tmp_path):

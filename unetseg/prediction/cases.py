@@ -7,13 +7,11 @@ read as a whole) is another class with these two steps.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from unetseg.config import DataPlan
-from unetseg.dataset.loading import load_scan, open_case, time_points
+from unetseg.dataset.loading import load_scan, open_case, time_points, without_voxels
 from unetseg.errors import UnetsegError
 from unetseg.formats import write_mask
 from unetseg.pipeline import Prepared
@@ -94,8 +92,7 @@ def read(job: Job, predictor: Predictor, request: Request) -> Ready:
         error.where = error.where or str(job.image)
         raise
     # What is written lies on the scan, but its voxels are no longer needed.
-    like = replace(scan, array=np.broadcast_to(scan.array.dtype.type(0), scan.array.shape))
-    return WholeScan(job, like, prepared, request.map_type)
+    return WholeScan(job, without_voxels(scan), prepared, request.map_type)
 
 
 def outlook_of(

@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import Any
 
 from unetseg.errors import UsageError
+from unetseg.metrics.spread import Range, spread
 from unetseg.records import Listener, ignore_event
 from unetseg.studies.figures import curves
 from unetseg.studies.report import Report, Section, Table, write_report
-from unetseg.studies.spread import Range, spread
 from unetseg.studies.trials import Done, Laboratory, StudyRequest, Trial
 
 ENCODERS = ("plain", "highway", "residual", "dense")

@@ -12,7 +12,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullF
 
 from unetseg.colours import LINES
 from unetseg.files import replacing
-from unetseg.studies.spread import Range
+from unetseg.metrics.spread import Range
 
 _STYLE: Any = {
     "font.size": 10,

@@ -29,9 +29,9 @@ from unetseg.files import write_text
 from unetseg.nets.unet import UNet, parameters
 from unetseg.pipeline.cache import prepare_cases
 from unetseg.records import Advance, Listener, Stage, ignore_event
+from unetseg.runs.run_file import read_data_path, read_view
 from unetseg.tasks import make_task
 from unetseg.training.batches import Batches
-from unetseg.training.run_file import read_data_path, read_view
 from unetseg.training.snapshots import snapshots
 
 # Sharpness is read on a circle of half the plane's half width.

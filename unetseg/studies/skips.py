@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,13 @@ from unetseg.config import IGNORED
 from unetseg.dataset.loading import load_scan, load_truth
 from unetseg.errors import UsageError
 from unetseg.metrics import dice, surface_dice
+from unetseg.metrics.spread import Range, paired_difference, spread
 from unetseg.pipeline import class_indices
 from unetseg.prediction import Predictor
 from unetseg.records import Advance, Case, Listener, Stage, ignore_event
 from unetseg.registry import SKIPS
 from unetseg.studies.figures import curves, differences
 from unetseg.studies.report import Report, Section, Table, write_report
-from unetseg.studies.spread import Range, paired_difference, spread
 from unetseg.studies.trials import Done, Laboratory, StudyRequest, Trial, network_cost
 
 # The one that the others are compared with.
@@ -239,6 +240,8 @@ def conclusion(names: tuple[str, str], group: Sequence[Scores], reference: Seque
     ]
     over = f"over {gap.defined} cases"
     numbers = f"Dice {gap.mean:+.3f}, 95 % interval {gap.low:+.3f} to {gap.high:+.3f} {over}"
+    if isnan(gap.low):
+        numbers = f"Dice {gap.mean:+.3f} {over}, too few for an interval"
     if gap.low > 0 and min(seeds) > 0:
         said = "is better than"
     elif gap.high < 0 and max(seeds) < 0:
@@ -247,10 +250,6 @@ def conclusion(names: tuple[str, str], group: Sequence[Scores], reference: Seque
         said = "is not told apart from"
         numbers += f", {min(seeds):+.3f} to {max(seeds):+.3f} over {len(seeds)} seeds"
     return f"{names[0]} {said} {names[1]} ({numbers})."
-
-
-def _signed(gap: Range) -> str:
-    return f"{gap.mean:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
 
 
 def _table(
@@ -270,7 +269,7 @@ def _table(
         for metric in _METRICS:
             cells.append(f"{spread(_case_means(group, metric)).mean:.3f}")
             gap = gaps[metric].get(skip)
-            cells.append("" if gap is None else _signed(gap))
+            cells.append("" if gap is None else gap.signed())
         rows.append(tuple(cells))
     names = (
         "skip",

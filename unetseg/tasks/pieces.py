@@ -23,7 +23,8 @@ class Piece:
 
     box : where, on the scan's own grid
     indices : (*box) numbers of classes, as of Task.indices
-    probabilities : (K, *box) float32, where they were asked for
+    probabilities : (K, *box) float32, or (1, *box) of the likeliest class alone, where they were
+        asked for
     """
 
     box: Box
@@ -49,12 +50,14 @@ class Decoder:
 
     axis : along which the outputs come
     probabilities : whether pieces have them
+    only_likeliest : that of the likeliest class alone
     """
 
     task: Task
     placement: Placement
     axis: int
     probabilities: bool
+    only_likeliest: bool = False
 
     @cached_property
     def axes(self) -> tuple[Taps, ...]:
@@ -73,6 +76,8 @@ class Decoder:
         for part in chunks(box, self.axis, 4 * outputs.shape[-1] * plane):
             fine = interpolated(outputs, where, self.axes, part)
             maps = self.task.probabilities(fine) if self.probabilities else None
+            if maps is not None and self.only_likeliest:
+                maps = maps.amax(0, keepdim=True)
             yield self._piece(part, self.task.indices(fine), maps)
 
     def _piece(self, box: Box, indices: Tensor, maps: Tensor | None) -> Piece:

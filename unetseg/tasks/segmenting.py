@@ -63,6 +63,7 @@ class Segmenter:
         *,
         box: Box | None = None,
         probabilities: bool = False,
+        only_likeliest: bool = False,
         listener: Listener = ignore_event,
     ) -> Iterator[Piece]:
         """The scan, or a box of it, piece by piece, each as soon as it is finished.
@@ -70,6 +71,7 @@ class Segmenter:
         walk : how memory and time are used; the answer does not depend on it
         box : on the scan's own grid
         probabilities : of every class, for each piece
+        only_likeliest : with probabilities, that of the likeliest class alone
 
         Raises DeviceError if the memory does not suffice for a single window.
         """
@@ -89,7 +91,7 @@ class Segmenter:
             smaller=lambda batch: listener(Note(_SMALLER.format(batch=batch), "warning")),
         )
         parts = planes_on_scan(finished, axes, turned, walk.axis)
-        decoder = Decoder(self.task, placement, walk.axis, probabilities)
+        decoder = Decoder(self.task, placement, walk.axis, probabilities, only_likeliest)
         pieces = chain.from_iterable(starmap(decoder, parts))
         while True:
             # Between two pieces the caller does what it wants: nothing is switched on there.

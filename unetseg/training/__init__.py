@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -11,28 +11,33 @@ import torch
 
 from unetseg import checkpoint
 from unetseg.config import Plan
-from unetseg.config.toml import write_plan
-from unetseg.dataset.folds import FOLDS, Division, divide, make_folds, write_folds
-from unetseg.devices import find_device, measure, memory_errors, usable_precision
+from unetseg.dataset.folds import Division, divide
+from unetseg.devices import (
+    find_device,
+    machine_name,
+    measure,
+    memory_errors,
+    usable_precision,
+)
 from unetseg.errors import DataError, RankLost
-from unetseg.files import remove_unfinished
 from unetseg.geometry import voxels_computed
 from unetseg.nets.unet import parameters
 from unetseg.planning.fingerprint import Inspection
 from unetseg.records import Case, Event, Listener, Note, Progress, Stage, ignore_event
+from unetseg.runs.run_file import held
 from unetseg.tasks import make_task
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.training.batches import Ahead, Batches
 from unetseg.training.board import Board
 from unetseg.training.history import append_log, forget_after
 from unetseg.training.keeping import Keeping
+from unetseg.training.opening import open_run
 from unetseg.training.preparing import prepare_together
 from unetseg.training.ranks import losing, with_shared_statistics
 from unetseg.training.request import Request, is_begun, joined, plan_for, refuse_errors
-from unetseg.training.run_file import write_run_file
 from unetseg.training.schedule import Clock, learning_rate
 from unetseg.training.snapshots import Snapshots
-from unetseg.training.start import Start, begin
+from unetseg.training.start import begin
 from unetseg.training.state import State, Tally, Writer
 from unetseg.training.step import Learner
 from unetseg.training.validation import Validation
@@ -80,7 +85,9 @@ def run_plan(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Train by a plan that is already made; see `train`."""
-    return _Training(request, plan, found, listener, should_stop).go()
+    training = _Training(request, plan, found, listener, should_stop)
+    with held(request.run) if request.ranks.is_first else nullcontext():
+        return training.go()
 
 
 __all__ = ["Outcome", "Request", "joined", "plan_for", "refuse_errors", "run_plan", "train"]
@@ -117,12 +124,17 @@ class _Training:
         self.state = State.fresh(network, plan, self.device)
         self.resumed = self.ranks.is_first and self.state.restore(self.run / "resume", plan)
         if self.ranks.is_first:
-            self._open_run(found.cases, start)
+            open_run(request, plan, found, machine_name(self.device))
+            forget_after(self.run / "history.csv", self._told)
+            if start is not None:
+                start.write(self.run / "weights.json")
+                self.say(start.summary())
         self.state.share(self.ranks, plan)
         if note:
             self.say(note)
         plateau = self.state.plateau
-        self.clock = Clock(plan.training, request.started, self.state.seconds, plateau)
+        before, after = self.state.seconds, request.seconds_after(len(val_cases))
+        self.clock = Clock(plan.training, request.started, before, plateau, after=after)
         self.snapshots = Snapshots(self.run, plan.training.snapshots if self.ranks.is_first else 0)
         self.learner = Learner(self.state, plan, task, self.device, self.precision, self.ranks)
         self.writer = Writer(self.run / "resume")
@@ -152,21 +164,6 @@ class _Training:
             listener=self.event,
             ranks=self.ranks,
         )
-
-    def _open_run(self, cases: Sequence[Case], start: Start | None) -> None:
-        """Write what the run folder says of itself; before, so that what fails leaves none."""
-        plan = self.plan
-        write_plan(plan, self.run / "plan.toml")
-        write_run_file(self.run, self.request.data, self.request.asked)
-        if not (self.run / FOLDS).is_file():
-            folds = make_folds(cases, plan.training.folds, plan.training.seed)
-            write_folds(self.run / FOLDS, folds)
-        for folder in ("", "model", "last", "resume", "snapshots"):
-            remove_unfinished(self.run / folder)
-        forget_after(self.run / "history.csv", self._told)
-        if start is not None:
-            start.write(self.run / "weights.json")
-            self.say(start.summary())
 
     def say(self, text: str) -> None:
         self.event(Note(text))

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from unetseg.geometry import Geometry
+from unetseg.records import Scan
 from unetseg.tasks.cleaning import Indices
 
 _PREFIX = ".codes-"
@@ -17,18 +17,18 @@ _PREFIX = ".codes-"
 
 @dataclass(eq=False)
 class Codes:
-    """(*S) codes of cases by their number, each on the case's own grid."""
+    """(*S) codes of cases by their number, each with the scan that it is of, without its voxels."""
 
     folder: Path
-    _geometries: dict[int, Geometry] = field(default_factory=dict)
+    _scans: dict[int, Scan] = field(default_factory=dict)
 
-    def put(self, number: int, codes: Indices, geometry: Geometry) -> None:
+    def put(self, number: int, codes: Indices, like: Scan) -> None:
         np.save(self.folder / f"{number}.npy", codes)
-        self._geometries[number] = geometry
+        self._scans[number] = like
 
-    def get(self, number: int) -> tuple[Indices, Geometry]:
+    def get(self, number: int) -> tuple[Indices, Scan]:
         codes: Indices = np.load(self.folder / f"{number}.npy", mmap_mode="r")
-        return codes, self._geometries[number]
+        return codes, self._scans[number]
 
 
 def remove_codes(run: Path) -> None:

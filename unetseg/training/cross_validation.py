@@ -17,27 +17,30 @@ from unetseg.config import Plan, changed_section
 from unetseg.config.toml import write_plan
 from unetseg.dataset.folds import FOLDS, Fold, make_folds, read_folds, usable, write_folds
 from unetseg.dataset.listing import counted, some
-from unetseg.devices import find_device, measure
+from unetseg.devices import find_device, machine_name, measure
 from unetseg.errors import DataError, UsageError
 from unetseg.pipeline.cache import prepare_cases
 from unetseg.planning.fingerprint import Inspection
 from unetseg.records import Listener, Note, ignore_event
+from unetseg.runs.evidence import EVIDENCE, merged, write_evidence
+from unetseg.runs.run_file import fold_folder, held, read_folds_asked
 from unetseg.tasks import make_task
 from unetseg.tasks.cleaning import cleanings, with_cleanings
 from unetseg.training import Request, plan_for, refuse_errors
+from unetseg.training.evidence import mask_of
 from unetseg.training.fold import FoldTraining, is_trained, train_fold
 from unetseg.training.history import append_log
+from unetseg.training.opening import write_origin
 from unetseg.training.out_of_fold import (
     CLEANED,
+    MASKS,
     TABLE,
     FoldScores,
     OutOfFold,
-    mask_of,
     read_scores,
     write_cleaned,
     write_table,
 )
-from unetseg.training.run_file import fold_folder, read_folds_asked, write_run_file
 from unetseg.training.scores import score_of
 from unetseg.training.selection import Decision, Selection, Unseen, select
 from unetseg.training.tuning import middle
@@ -95,7 +98,9 @@ def run_folds(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> CrossValidation:
     """Train all folds by a plan that is already made; see `cross_validate`."""
-    return _Folds(request, plan, found, listener).go(should_stop)
+    folds = _Folds(request, plan, found, listener)
+    with held(request.run):
+        return folds.go(should_stop)
 
 
 class _Folds:
@@ -112,8 +117,9 @@ class _Folds:
         self.folds = self._divided()
         self._refuse_changed()
         # Only now, so that a training that cannot begin leaves no folder behind.
+        device = find_device(request.device)
         write_plan(self.plan, self.run / "plan.toml")
-        write_run_file(self.run, request.data, request.asked, folds=plan.training.folds)
+        write_origin(request, found, machine_name(device), plan.training.folds)
         if not (self.run / FOLDS).is_file():
             write_folds(self.run / FOLDS, self.folds)
 
@@ -254,7 +260,7 @@ class _Folds:
         cases = [case for case in self.found.cases if case.name in by_name]
         names = tuple(case.name for case in cases)
         scores = Validation(names, tuple(by_name[name][1] for name in names), score_of(self.plan))
-        unseen = [Unseen(case, mask_of(self.run, case)) for case in cases]
+        unseen = [Unseen(case, mask_of(self.run, case, MASKS)) for case in cases]
         selection = Selection(cleanings(self.plan), ())
         if make_task(self.plan).cleans:
             selection = select(unseen, self.plan, self.show, workers=self._workers())
@@ -272,7 +278,13 @@ class _Folds:
         write_table(self.run / TABLE, found)
         networks = {fold: checkpoint.load(fold_folder(self.run, fold)).network for fold in done}
         facts = self._facts(found, selection.decisions)
+        (self.run / EVIDENCE).unlink(missing_ok=True)
         checkpoint.save_ensemble(self.run / "model", dict(sorted(networks.items())), plan, facts)
+        parts = [done[fold].evidence for fold in sorted(done)]
+        there = [part for part in parts if part is not None]
+        # A fold of an earlier release has none, and the cases of the others are not all.
+        if len(there) == len(parts):
+            write_evidence(self.run, merged(there, names))
         text = f"finished {len(done)} folds: {_told(scores)} out of fold"
         if cleaned is not None:
             text += f", {cleaned.mean:.4f} after cleaning"

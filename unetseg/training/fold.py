@@ -59,7 +59,13 @@ def train_fold(
             training=replace(whole, fold=training.fold, minutes=training.minutes),
             reasons={**training.plan.reasons, **reasons},
         )
-        request = replace(training.request, run=unseen.folder, overrides={}, device=training.device)
+        request = replace(
+            training.request,
+            run=unseen.folder,
+            overrides={},
+            device=training.device,
+            with_report=False,
+        )
         if not run_plan(request, plan, training.found, listener, should_stop).finished:
             return None
     return segment_unseen(unseen, training.device, whole.minutes, listener, should_stop)

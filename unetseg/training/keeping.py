@@ -19,9 +19,12 @@ from unetseg.devices import find_device, measure
 from unetseg.files import replacing
 from unetseg.nets.unet import UNet
 from unetseg.records import Advance, Case, EpochDone, Listener, Note, ignore_event
+from unetseg.runs.evidence import write_evidence
+from unetseg.runs.record import VALIDATION
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.training.board import Board
 from unetseg.training.codes import Codes, codes_beside, remove_codes
+from unetseg.training.evidence import Gathering, Leaving, remove_evidence, remove_unchosen
 from unetseg.training.history import append_history, write_validation
 from unetseg.training.ranks import ALONE, Ranks
 from unetseg.training.schedule import Clock
@@ -36,6 +39,10 @@ _VALIDATION_SHARE = 0.06
 _BETTER = 0.01
 # Of a time budget, for the search for rules for objects; at least and at most so many seconds.
 _TUNING_SHARE, _LEAST_TUNING, _MOST_TUNING = 0.03, 3.0, 40.0
+# What the last validation leaves is counted and written: for a case, and for a voxel of its windows
+# and each of its maps, which are interpolated where predict would know better.
+# benchmarks/evidence.py measures it.
+_EVIDENCE_SECONDS, _EVIDENCE_SECONDS_PER_VALUE = 0.03, 2e-8
 # A person who has stopped a training waits for it.
 _STOPPED_SECONDS = 10.0
 
@@ -68,16 +75,21 @@ class Keeping:
     def _score(self) -> Score:
         return score_of(self.segmenter.plan)
 
-    def validate(self, cases: Sequence[Case], codes: Codes | None = None) -> Validation:
+    def validate(
+        self, cases: Sequence[Case], codes: Codes | None = None, leaving: Leaving | None = None
+    ) -> Validation:
         """Score the kept weights on these cases; the clock learns how long all would take."""
         begun = perf_counter()
-        result = self._scores(self.segmenter, cases, self.listener, codes)
+        result = self._scores(self.segmenter, cases, codes, leaving)
         seconds = perf_counter() - begun
         self.seconds += seconds
         self._seconds_per_voxel = seconds / self._voxels(cases)
         # Half as much again for a slow case among those not seen yet, and the writing.
         whole = self._seconds_per_voxel * self._voxels(self.cases)
         self.clock.reserve = 1.0 + 1.3 * whole
+        values = self.segmenter.task.outputs * self._voxels(self.cases)
+        self.clock.reserve += _EVIDENCE_SECONDS * len(self.cases)
+        self.clock.reserve += _EVIDENCE_SECONDS_PER_VALUE * values
         if self.segmenter.plan.data.has_objects:
             # Rules are looked for, and what they give is scored.
             self.clock.reserve += 0.3 * whole + (self._tuning_seconds or 0.0)
@@ -95,12 +107,14 @@ class Keeping:
         self,
         segmenter: Segmenter,
         cases: Sequence[Case],
-        listener: Listener,
         codes: Codes | None = None,
+        leaving: Leaving | None = None,
     ) -> Validation:
         """Every rank scores its share of the cases, all of them by the first's network."""
+        # The stage that is shown counts the cases once.
+        listener = self.listener if segmenter is self.segmenter else ignore_event
         self.ranks.same(segmenter.network)
-        mine = validate(segmenter, cases[self.ranks.rows], listener, codes)
+        mine = validate(segmenter, cases[self.ranks.rows], listener, codes, leaving)
         whole = self._together(mine, cases)
         for name in set(whole.names) - set(mine.names):
             listener(Advance(name))
@@ -141,6 +155,7 @@ class Keeping:
         is_best = not math.isnan(mean) and not mean < state.best
         if validation is not None and is_best:
             state.best = mean
+            remove_evidence(self.run)
             self.save("model", self._facts(validation))
             # The description first: without it there is no model.
             (self._aside / DESCRIPTION).unlink(missing_ok=True)
@@ -211,6 +226,7 @@ class Keeping:
         if self.ranks.count == 1:
             remove_codes(self.run)
         with ExitStack() as stack:
+            stack.callback(remove_unchosen, self.run)
             has_objects = self.segmenter.plan.data.has_objects
 
             def codes() -> Codes | None:
@@ -220,7 +236,9 @@ class Keeping:
 
     def _end(self, new_codes: Callable[[], Codes | None], *, finished: bool) -> Validation:
         codes, plan = new_codes(), self.segmenter.plan
-        last = self.validate(self.cases, codes)
+        leaving = self._leaving("last")
+        # Of objects nothing is left before there are rules for them.
+        last = self.validate(self.cases, codes, None if codes else leaving)
         facts = self._facts(last, finished=finished)
         self.save("last", facts)
         chosen, kept = last, self.segmenter.network
@@ -228,51 +246,71 @@ class Keeping:
         if (earlier := self._earlier(last)) is not None:
             network, step = earlier
             segmenter = replace(self.segmenter, network=network)
-            others = new_codes()
-            scores = self._scores(segmenter, self.cases, ignore_event, others)
+            others, theirs = new_codes(), self._leaving("best")
+            scores = self._scores(segmenter, self.cases, others, None if others else theirs)
             if scores.mean > last.mean:
-                chosen, kept, codes = scores, segmenter.network, others
+                chosen, kept, codes, leaving = scores, segmenter.network, others, theirs
                 facts = self._facts(scores, finished=finished) | {"step": step}
         if codes is not None:
-            plan, chosen, said = self._with_rules(chosen, codes, finished=finished)
+            plan, chosen, said, leaving = self._with_rules(chosen, codes, finished=finished)
             facts |= chosen.facts() | {"rules": said}
-        if not finished and self.ranks.is_first:
-            self._set_best_aside()
+        if self.ranks.is_first:
+            if not finished:
+                self._set_best_aside()
+            remove_evidence(self.run)
         self.save("model", facts, kept, plan)
         if math.isnan(state.best) or last.mean > state.best:
             state.best = last.mean
         if self.ranks.is_first:
-            write_validation(self.run / "validation.csv", chosen)
+            write_validation(self.run / VALIDATION, chosen)
+        self._leave(leaving)
         return chosen
+
+    def _leaving(self, name: str) -> Leaving:
+        return Leaving(self.run, name, Gathering(self.segmenter.plan))
+
+    def _leave(self, leaving: Leaving) -> None:
+        """Let the masks of the kept model appear, and what they show of it."""
+        # Every rank's masks are there when all have told what theirs show.
+        evidence = leaving.gathering.evidence(self.cases, ranks=self.ranks)
+        if self.ranks.is_first:
+            leaving.show()
+            write_evidence(self.run, evidence)
+            if missing := sum(not case.mask for case in evidence.cases):
+                text = f"{missing} of {len(self.cases)} masks of the validation were not kept"
+                why = leaving.fault or "a process does not see the run folder"
+                self.listener(Note(f"{text}: {why}", "warning"))
+        self.ranks.wait()
 
     def _with_rules(
         self, usual: Validation, codes: Codes, *, finished: bool
-    ) -> tuple[Plan, Validation, str]:
-        """The plan with rules for objects, what they give, and what there is to say of them.
+    ) -> tuple[Plan, Validation, str, Leaving]:
+        """The plan with rules for objects, what they give and leave, and what is to say of them.
 
         usual : what the usual rules give
         """
         plan, cases = self.segmenter.plan, self.cases[self.ranks.rows]
         seconds = self._tuning_seconds if finished else _STOPPED_SECONDS
         found = self.ranks.told(Tuned, lambda: self._tuned(cases, codes, seconds))
-        tuned = replace(plan, decode=found.decode)
-        validation = self._together(validate_again(tuned, cases, codes), self.cases)
+        tuned, leaving = replace(plan, decode=found.decode), self._leaving("tuned")
+        validation = self._together(validate_again(tuned, cases, codes, leaving), self.cases)
         said = found.sentence()
         if found.changed and not validation.mean > usual.mean:
             # They were found on a part of the cases, or of their voxels.
-            tuned, validation = replace(plan, decode=with_usual(plan)), usual
+            tuned, leaving = replace(plan, decode=with_usual(plan)), self._leaving("usual")
+            validation = self._together(validate_again(tuned, cases, codes, leaving), self.cases)
             said += f"; not on all {len(self.cases)}, so the usual ones are kept"
         self.listener(Note(said))
-        return tuned, validation, said
+        return tuned, validation, said, leaving
 
     def _tuned(self, cases: Sequence[Case], codes: Codes, seconds: float | None) -> Tuned:
         plan = self.segmenter.plan
 
         def coded() -> Iterator[Coded]:
             for number in np.random.default_rng(plan.training.seed).permutation(len(cases)):
-                indices, geometry = codes.get(int(number))
-                truth = true_objects(cases[number], geometry, plan.data)
-                yield cropped(indices, truth, geometry)
+                indices, like = codes.get(int(number))
+                truth = true_objects(cases[number], like.geometry, plan.data)
+                yield cropped(indices, truth, like.geometry)
 
         cores = measure(find_device("cpu")).cores
         return tune(plan, coded(), self.listener, seconds=seconds, workers=cores)

@@ -5,8 +5,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,13 +18,15 @@ from unetseg.dataset.loading import load_scan
 from unetseg.devices import find_device, measure, memory_errors, usable_precision
 from unetseg.errors import ModelError
 from unetseg.files import write_text
-from unetseg.formats import format_of, read_mask, write_mask
+from unetseg.formats import read_mask, write_mask
 from unetseg.pipeline import class_indices
 from unetseg.records import Advance, Case, Listener, Mask, Stage
+from unetseg.runs.evidence import EVIDENCE, Evidence, evidence_of, model_key
+from unetseg.runs.run_file import fold_folder
 from unetseg.tasks import make_task
 from unetseg.tasks.cleaning import clean, cleanings, voxel_size, with_cleanings
 from unetseg.tasks.segmenting import Segmenter
-from unetseg.training.run_file import fold_folder
+from unetseg.training.evidence import Gathering, mask_of, write_case_mask
 from unetseg.training.scores import score_of
 from unetseg.training.selection import Unseen
 from unetseg.training.validation import Validation, segmented
@@ -42,11 +43,13 @@ class FoldScores:
 
     minutes : the time budget of all folds together that the fold had a share in, if any
     seconds : that it took to make the masks
+    evidence : None if an earlier release made the masks
     """
 
     minutes: float | None
     seconds: float
     validation: Validation
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,6 @@ class OutOfFold:
             tuple(self.scores.rows[place] for place in picked),
             self.scores.score,
         )
-
-
-def mask_of(run: Path, case: Case, folder: str = MASKS) -> Path:
-    """Where the mask of a case goes. A name with folders in it stands for folders."""
-    suffix = format_of(case.images[0]).mask_suffix(case.images[0])
-    return run / folder / f"{case.name}_seg{suffix}"
 
 
 @dataclass(frozen=True)
@@ -116,17 +113,21 @@ def segment_unseen(
     network = trained.network.placed(device)
     segmenter = Segmenter(network, plan, make_task(plan), device, precision)
     listener(Stage("segmenting", len(unseen.cases)))
-    score, rows = score_of(plan), []
+    # It speaks of masks that are about to be others.
+    (unseen.run / EVIDENCE).unlink(missing_ok=True)
+    score, rows, gathering = score_of(plan), [], Gathering(plan)
     for case in unseen.cases:
         if should_stop():
             return None
         with memory_errors(device):
-            scan, mask = segmented(segmenter, case)
-        write_mask(mask, mask_of(unseen.run, case), scan)
-        rows.append(score.row(case, mask, plan.data))
+            found = segmented(segmenter, case, score, gathering)
+        write_case_mask(found.mask, mask_of(unseen.run, case, MASKS), found.like, plan.data)
+        gathering.add(found.mask, found.compared, is_kept=True)
+        rows.append(found.compared.row)
         listener(Advance(case.name))
-    names = tuple(case.name for case in unseen.cases)
-    scores = FoldScores(minutes, perf_counter() - begun, Validation(names, tuple(rows), score))
+    validation = Validation(tuple(case.name for case in unseen.cases), tuple(rows), score)
+    evidence = gathering.evidence(unseen.cases, MASKS)
+    scores = FoldScores(minutes, perf_counter() - begun, validation, evidence)
     _write_scores(unseen.folder, key, scores)
     return scores
 
@@ -149,19 +150,21 @@ def read_scores(unseen: FoldCases) -> FoldScores | None:
                 ),
                 score,
             ),
+            evidence_of(content["evidence"]) if "evidence" in content else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError):
         # Whatever is wrong with it, it can be made again.
         return None
     if found.validation.names != tuple(case.name for case in unseen.cases):
         return None
-    return found if all(mask_of(unseen.run, case).is_file() for case in unseen.cases) else None
+    masks = [mask_of(unseen.run, case, MASKS) for case in unseen.cases]
+    return found if all(mask.is_file() for mask in masks) else None
 
 
 def _write_scores(folder: Path, key: str, scores: FoldScores) -> None:
     validation = scores.validation
     rows = zip(validation.names, validation.rows, strict=True)
-    content = {
+    content: dict[str, Any] = {
         "model": key,
         "minutes": scores.minutes,
         "seconds": round(scores.seconds, 1),
@@ -169,16 +172,17 @@ def _write_scores(folder: Path, key: str, scores: FoldScores) -> None:
             name: [None if math.isnan(value) else value for value in row] for name, row in rows
         },
     }
+    if scores.evidence is not None:
+        content["evidence"] = asdict(scores.evidence)
     write_text(folder / _RECORD, json.dumps(content, indent=1) + "\n")
 
 
 def _key(folder: Path) -> str:
     """What changes with every model that a fold's folder gets."""
-    path = folder / "model" / checkpoint.DESCRIPTION
-    try:
-        return blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", where=path) from error
+    key = model_key(folder)
+    if not key:
+        raise ModelError("no model of the fold", where=folder)
+    return key
 
 
 def write_cleaned(

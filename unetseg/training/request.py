@@ -11,7 +11,7 @@ from platformdirs import user_cache_path
 
 from unetseg.config import Plan, check_values, with_overrides
 from unetseg.config.toml import read_plan
-from unetseg.dataset import find_cases
+from unetseg.dataset import Dataset, find_cases
 from unetseg.dataset.descriptions import read_json
 from unetseg.dataset.folds import FOLDS, choose, usable
 from unetseg.dataset.groups import with_groups
@@ -19,12 +19,16 @@ from unetseg.dataset.views import of_set
 from unetseg.devices import find_device, measure
 from unetseg.errors import DataError, UsageError
 from unetseg.planning import make
+from unetseg.planning.facts import Look
 from unetseg.planning.fingerprint import Fingerprint, Inspection, inspect
 from unetseg.records import AS_IT_IS, Finding, Listener, Machine, Note, View, ignore_event
+from unetseg.runs.run_file import fold_folder, read_folds_asked, read_view
 from unetseg.training.ranks import ALONE, Ranks, join
-from unetseg.training.run_file import fold_folder, read_folds_asked, read_view
 from unetseg.training.start import check_named, check_start, located, network_of
 from unetseg.training.state import STATE
+
+# Of one processor core: Python's imports, and the pictures of each case.
+_REPORT_SECONDS, _REPORT_CASE_SECONDS = 3.0, 0.06
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Request:
     cache : where prepared cases lie; the user's cache folder if not given
     view : how the files are to be read, where a person says so; as in the run, if it exists
     started : when the command started, for the time budget
+    command : as a person would type it
+    with_report : a page is made of the run afterwards, in the time that it has
     ranks : this process among those that train together; see `joined`
     """
 
@@ -48,12 +54,18 @@ class Request:
     cache: Path | None = None
     view: View = AS_IT_IS
     started: float = field(default_factory=time)
+    command: str = ""
+    with_report: bool = False
     ranks: Ranks = ALONE
 
     @property
     def asked(self) -> View:
         """How the files are to be read."""
         return read_view(self.run) if self.view == AS_IT_IS else self.view
+
+    def seconds_after(self, cases: int) -> float:
+        """What is kept of a time budget for the page of so many validation cases."""
+        return _REPORT_SECONDS + _REPORT_CASE_SECONDS * cases if self.with_report else 0.0
 
     @property
     def prepared(self) -> Path:
@@ -71,6 +83,15 @@ def joined(request: Request) -> Iterator[Request]:
         yield replace(request, ranks=ranks, device=device)
 
 
+@dataclass(frozen=True)
+class Inspected:
+    """What a plan is made of, beside what was asked for: the machine and the data."""
+
+    machine: Machine
+    found: Inspection
+    dataset: Dataset
+
+
 def plan_for(
     request: Request, listener: Listener = ignore_event, *, existing: bool = True
 ) -> tuple[Plan, Inspection]:
@@ -81,15 +102,24 @@ def plan_for(
     Raises UsageError if there are more ranks than samples in a batch.
     """
     made: tuple[Plan, Inspection] = request.ranks.told(
-        tuple[Plan, Inspection], lambda: _planned(request, listener, existing=existing)
+        tuple[Plan, Inspection],
+        lambda: planned(
+            request, inspected(request, listener, existing=existing), existing=existing
+        ),
     )
     return made
 
 
-def _planned(request: Request, listener: Listener, *, existing: bool) -> tuple[Plan, Inspection]:
+def inspected(
+    request: Request,
+    listener: Listener = ignore_event,
+    *,
+    existing: bool = True,
+    look: Look | None = None,
+) -> Inspected:
+    """Find the cases, read them and measure the machine. `look` sees every case, see `inspect`."""
     overrides = located(request.overrides)
-    begun = existing and _needs_no_start(request.run)
-    if not begun:
+    if not (existing and _needs_no_start(request.run)):
         # A name that is mistyped is said before the data are read.
         check_named(overrides.get("training.weights"), overrides.get("training.init"))
     dataset = find_cases(request.data)
@@ -108,7 +138,14 @@ def _planned(request: Request, listener: Listener, *, existing: bool) -> tuple[P
         skip_bad=request.skip_bad,
         cores=machine.cores,
         listener=listener,
+        look=look,
     )
+    return Inspected(machine, found, dataset)
+
+
+def planned(request: Request, seen: Inspected, *, existing: bool = True) -> tuple[Plan, Inspection]:
+    """The plan for what was seen, or that of the run. Raises as `plan_for` does."""
+    overrides, machine, found = located(request.overrides), seen.machine, seen.found
     path = request.run / "plan.toml"
     if existing and path.is_file():
         # The budget that is given now counts, whatever kind the run began with.
@@ -123,7 +160,7 @@ def _planned(request: Request, listener: Listener, *, existing: bool) -> tuple[P
             # What is wrong with the data may be why no plan suits them.
             refuse_errors(found)
             raise
-    if not begun:
+    if not (existing and _needs_no_start(request.run)):
         check_start(plan)
     if plan.patch.batch < request.ranks.count:
         raise UsageError(
@@ -173,7 +210,7 @@ def _with_division(found: Inspection, plan: Plan) -> Inspection:
         choose(found.cases, plan.training.fold, plan.training.folds, plan.training.seed)
     except DataError as error:
         text = str(error).removesuffix(f"; {error.hint}")
-        finding = Finding("error", error.where or "cases", text, error.hint)
+        finding = Finding("error", error.where or "cases", text, error.hint, "folds")
         return replace(found, findings=(*found.findings, finding))
     return found
 

@@ -53,6 +53,7 @@ class Clock:
     before : seconds that earlier commands took for this run
     plateau : what ends a training that has neither minutes nor epochs
     reserve : seconds kept for the last validation and writing; None until it was measured
+    after : seconds kept for what follows the training
     """
 
     training: TrainingPlan
@@ -60,6 +61,7 @@ class Clock:
     before: float = 0.0
     plateau: Plateau = field(default_factory=Plateau)
     reserve: float | None = None
+    after: float = 0.0
 
     @property
     def elapsed(self) -> float:
@@ -80,6 +82,7 @@ class Clock:
         if training.minutes is not None:
             budget = 60 * training.minutes
             kept = _FIRST_GUESS * budget if self.reserve is None else self.reserve
+            kept += self.after
             return min(1.0, self.elapsed / max(1e-9, budget - min(kept, budget / 2)))
         if training.epochs is not None:
             return min(1.0, step / (training.epochs * training.steps_per_epoch))

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +13,31 @@ from unetseg.config import IGNORED, DataPlan, Plan
 from unetseg.dataset.loading import load_truth
 from unetseg.dataset.object_classes import object_classes
 from unetseg.geometry import Geometry
-from unetseg.metrics import dice_per_class
-from unetseg.metrics.objects import THRESHOLDS, matches
+from unetseg.metrics.objects import THRESHOLDS, Matches, matches
 from unetseg.pipeline import class_indices
 from unetseg.records import Case, Mask
 from unetseg.tasks import ScoreName, make_task
 
 Indices = NDArray[np.integer[Any]]
+Counts = NDArray[np.int64]
 Row = tuple[float, ...]
 _NOTHING: Row = (0.0,) * (3 * len(THRESHOLDS))
+# As many voxels are tabled at once, whatever the size of the scan.
+_PART = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What a case's mask and its truth have in common.
+
+    row : what that gives to the score
+    table : (L, L) voxels whose truth is known, by true and predicted class index
+    matches : of the objects, where there are any
+    """
+
+    row: Row
+    table: Counts
+    matches: Matches | None = None
 
 
 @dataclass(frozen=True)
@@ -52,9 +68,17 @@ class Score(ABC):
         """The heads of a table's columns."""
         return [f"{self.key} {column}" for column in self.columns]
 
-    @abstractmethod
     def row(self, case: Case, mask: Mask, data: DataPlan) -> Row:
         """What the mask of a case gives. Raises DataError if the truth cannot be read."""
+        return self.compared(self.truth(case, mask.geometry, data), mask, data).row
+
+    @abstractmethod
+    def truth(self, case: Case, geometry: Geometry, data: DataPlan) -> Any:
+        """The truth of a case as it is compared. Raises DataError if it cannot be read."""
+
+    @abstractmethod
+    def compared(self, truth: Any, mask: Mask, data: DataPlan) -> Compared:
+        """The mask of a case beside its truth, as `truth` gives it."""
 
     @abstractmethod
     def values(self, rows: Sequence[Row]) -> tuple[float, ...]:
@@ -72,8 +96,13 @@ class Dice(Score):
     name: ScoreName = "Dice"
     kind: str = "class"
 
-    def row(self, case: Case, mask: Mask, data: DataPlan) -> Row:
-        return case_dice(true_indices(case, mask.geometry, data), mask, data)
+    def truth(self, case: Case, geometry: Geometry, data: DataPlan) -> Indices:
+        """(*S) class indices, IGNORED where nothing is known."""
+        return true_indices(case, geometry, data)
+
+    def compared(self, truth: Indices, mask: Mask, data: DataPlan) -> Compared:
+        table = class_table(truth, mask, data)
+        return Compared(dice_of(table, data.members[1:]), table)
 
     def values(self, rows: Sequence[Row]) -> tuple[float, ...]:
         table = np.array(rows)
@@ -101,8 +130,13 @@ class AveragePrecision(Score):
     def width(self) -> int:
         return 3 * len(self.columns)
 
-    def row(self, case: Case, mask: Mask, data: DataPlan) -> Row:
-        return found_objects(true_objects(case, mask.geometry, data), mask)
+    def truth(self, case: Case, geometry: Geometry, data: DataPlan) -> "TrueObjects":
+        return true_objects(case, geometry, data)
+
+    def compared(self, truth: "TrueObjects", mask: Mask, data: DataPlan) -> Compared:
+        found = matches(truth.ids, mask.array, ignored=truth.ignored)
+        table = object_table(truth, mask, len(data.class_values))
+        return Compared(_counted(found, truth, mask), table, found)
 
     def values(self, rows: Sequence[Row]) -> tuple[float, ...]:
         return self.of_case(tuple(np.sum(rows, axis=0, dtype=float).tolist()))
@@ -120,17 +154,48 @@ def score_of(plan: Plan) -> Score:
 def true_indices(case: Case, geometry: Geometry, data: DataPlan) -> Indices:
     """(*S) class indices of a case's truth, IGNORED where it is not known."""
     indices: Indices = class_indices(load_truth(case, geometry).array, data).numpy()
-    return indices
+    # They wait while the case is segmented.
+    return indices.astype(np.int16)
 
 
-def case_dice(truth: Indices, mask: Mask, data: DataPlan) -> Row:
-    """Dice per foreground class over the voxels whose truth is known.
+def class_table(truth: Indices, mask: Mask, data: DataPlan) -> Counts:
+    """(L, L) voxels whose truth is known, by true and predicted class index.
 
     truth : (*S) class indices
     """
-    predicted = class_indices(mask.array, data).numpy()
-    known = truth != IGNORED
-    return dice_per_class(truth[known], predicted[known], data.members[1:])
+
+    def classes(part: slice) -> tuple[Indices, Indices]:
+        return true[part], class_indices(values[part], data).numpy()
+
+    true, values = truth.reshape(-1), mask.array.reshape(-1)
+    return _table(len(true), classes, len(data.label_values))
+
+
+def _table(size: int, classes: Callable[[slice], tuple[Indices, Indices]], kinds: int) -> Counts:
+    """(kinds, kinds) voxels of true and predicted classes, part by part."""
+    table = np.zeros(kinds * kinds, np.int64)
+    for start in range(0, size, _PART):
+        true, own = classes(slice(start, start + _PART))
+        if (true == IGNORED).any():
+            known = true != IGNORED
+            true, own = true[known], own[known]
+        pairs = true.astype(np.intp) * kinds + np.maximum(own, 0)
+        table += np.bincount(pairs, minlength=kinds * kinds)
+    return table.reshape(kinds, kinds)
+
+
+def dice_of(table: Counts, members: Sequence[Sequence[int]]) -> Row:
+    """The Dice of each class; NaN where neither mask has it.
+
+    table : as of `class_table`
+    members : the class indices that count as each class
+    """
+    row = []
+    for indices in map(list, members):
+        voxels = int(table[indices].sum() + table[:, indices].sum())
+        both = int(table[np.ix_(indices, indices)].sum())
+        row.append(2 * both / voxels if voxels else math.nan)
+    return tuple(row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +226,10 @@ def true_objects(case: Case, geometry: Geometry, data: DataPlan) -> TrueObjects:
 
 def found_objects(truth: TrueObjects, predicted: Mask) -> Row:
     """True positives, false positives and false negatives at each of THRESHOLDS."""
-    found = matches(truth.ids, predicted.array, ignored=truth.ignored)
+    return _counted(matches(truth.ids, predicted.array, ignored=truth.ignored), truth, predicted)
+
+
+def _counted(found: Matches, truth: TrueObjects, predicted: Mask) -> Row:
     parts = [found]
     if truth.classes:
         true = np.array([truth.classes.get(number, 0) for number in found.true_ids.tolist()])
@@ -169,3 +237,24 @@ def found_objects(truth: TrueObjects, predicted: Mask) -> Row:
         parts = [found.among(true == k, own == k) for k in np.union1d(true, own)]
     counts = [[each.counts(threshold) for threshold in THRESHOLDS] for each in parts]
     return tuple(np.sum(counts, axis=0, dtype=float).ravel().tolist()) if counts else _NOTHING
+
+
+def object_table(truth: TrueObjects, mask: Mask, kinds: int) -> Counts:
+    """(kinds, kinds) voxels whose truth is known, by the true and the predicted object's class."""
+    ids, own = truth.ids.reshape(-1), mask.array.reshape(-1)
+    ignored = None if truth.ignored is None else truth.ignored.reshape(-1)
+    # Of several classes an object without one is of none; of one class every object is.
+    table = np.array([0, *mask.classes])
+
+    def classes(part: slice) -> tuple[Indices, Indices]:
+        if kinds > 2:
+            numbers, places = np.unique(ids[part], return_inverse=True)
+            known = [truth.classes.get(number, 0) for number in numbers.tolist()]
+            true, predicted = np.array(known, np.int16)[places], table[own[part]]
+        else:
+            true, predicted = (ids[part] != 0).astype(np.int16), (own[part] != 0).astype(np.int16)
+        if ignored is not None:
+            true = np.where(ignored[part], IGNORED, true)
+        return true, predicted
+
+    return _table(len(ids), classes, kinds)

@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 
 from unetseg.config import Plan
-from unetseg.dataset.loading import load_scan, with_channels
+from unetseg.dataset.loading import load_scan, with_channels, without_voxels
 from unetseg.pipeline import prepare
 from unetseg.records import Advance, Case, Listener, Mask, Scan
 from unetseg.tasks import make_task
+from unetseg.tasks.cleaning import Indices
+from unetseg.tasks.pieces import together
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.training.codes import Codes
-from unetseg.training.scores import Row, Score, score_of
+from unetseg.training.evidence import Gathering, Leaving
+from unetseg.training.scores import Compared, Row, Score, score_of
 
 
 @dataclass(frozen=True)
@@ -72,34 +75,80 @@ class Spread:
     defined: int
 
 
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """A case as it was segmented.
+
+    like : its scan, without the voxels
+    indices : (*S) numbers of classes, as of Task.indices
+    """
+
+    like: Scan
+    indices: Indices
+    mask: Mask
+    compared: Compared
+
+
+def segmented(
+    segmenter: Segmenter, case: Case, score: Score, gathering: Gathering | None = None
+) -> Segmented:
+    """Segment a case and compare with its truth.
+
+    gathering : of evidence, is shown what the network says, though not yet the mask
+    """
+    data, task = segmenter.plan.data, segmenter.task
+    scan = with_channels(load_scan(case), data.channels)
+    prepared, like = prepare(scan, data), without_voxels(scan)
+    del scan
+    truth = score.truth(case, like.geometry, data)
+    if gathering is None:
+        indices = segmenter.indices(prepared)
+    elif data.has_objects:
+        indices = segmenter.indices(prepared)
+        gathering.watch_codes(indices, truth)
+    else:
+        pieces = segmenter.pieces(prepared, probabilities=True, only_likeliest=not data.regions)
+        indices = together(gathering.watched(pieces, truth), like.geometry.shape)
+    mask = task.mask(indices, like.geometry)
+    return Segmented(like, indices, mask, score.compared(truth, mask, data))
+
+
 def validate(
-    segmenter: Segmenter, cases: Sequence[Case], listener: Listener, codes: Codes | None = None
+    segmenter: Segmenter,
+    cases: Sequence[Case],
+    listener: Listener,
+    codes: Codes | None = None,
+    leaving: Leaving | None = None,
 ) -> Validation:
     """Segment every case and compare with its truth.
 
     codes : keep what is said of the cases, by their place among them
+    leaving : takes the masks and what they show
     """
-    score, data, rows = score_of(segmenter.plan), segmenter.plan.data, []
+    score, rows = score_of(segmenter.plan), []
     for number, case in enumerate(cases):
-        prepared = prepare(with_channels(load_scan(case), data.channels), data)
-        indices, geometry = segmenter.indices(prepared), prepared.placement.scan
+        found = segmented(segmenter, case, score, leaving.gathering if leaving else None)
         if codes is not None:
-            codes.put(number, indices, geometry)
-        rows.append(score.row(case, segmenter.task.mask(indices, geometry), data))
+            codes.put(number, found.indices, found.like)
+        if leaving is not None:
+            leaving.take(case, found.mask, found.compared, found.like)
+        rows.append(found.compared.row)
         listener(Advance(case.name))
     return Validation(tuple(case.name for case in cases), tuple(rows), score)
 
 
-def validate_again(plan: Plan, cases: Sequence[Case], codes: Codes) -> Validation:
-    """The validation of what was kept of the cases, decoded as the plan says."""
+def validate_again(
+    plan: Plan, cases: Sequence[Case], codes: Codes, leaving: Leaving | None
+) -> Validation:
+    """The validation of what was kept of the cases, decoded as the plan says; see `validate`."""
     score, task, rows = score_of(plan), make_task(plan), []
     for number, case in enumerate(cases):
-        rows.append(score.row(case, task.mask(*codes.get(number)), plan.data))
+        indices, like = codes.get(number)
+        truth = score.truth(case, like.geometry, plan.data)
+        mask = task.mask(indices, like.geometry)
+        compared = score.compared(truth, mask, plan.data)
+        if leaving is not None:
+            leaving.gathering.watch_codes(indices, truth)
+            leaving.take(case, mask, compared, like)
+        rows.append(compared.row)
     return Validation(tuple(case.name for case in cases), tuple(rows), score)
-
-
-def segmented(segmenter: Segmenter, case: Case) -> tuple[Scan, Mask]:
-    """A case's scan and the mask that the segmenter makes of it."""
-    data = segmenter.plan.data
-    scan = with_channels(load_scan(case), data.channels)
-    return scan, segmenter.mask(prepare(scan, data))

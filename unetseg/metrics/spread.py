@@ -1,4 +1,4 @@
-"""How sure the numbers of a study are: ranges over seeds, intervals over cases."""
+"""How sure numbers are: ranges over seeds, intervals over cases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from math import isnan
 
 import numpy as np
 
-_RESAMPLINGS = 10_000
+from unetseg.metrics.resampling import Resampling, mean_intervals
 
 
 @dataclass(frozen=True)
 class Range:
-    """Several values of one thing: their mean, the lowest and the highest; NaN where undefined."""
+    """The mean of values, and the lowest and highest or an interval; NaN where undefined."""
 
     mean: float
     low: float
@@ -25,6 +25,11 @@ class Range:
     def __str__(self) -> str:
         return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
 
+    def signed(self, digits: int = 3) -> str:
+        """A difference with its ends, where it has any."""
+        ends = f" ({self.low:+.{digits}f} to {self.high:+.{digits}f})"
+        return f"{self.mean:+.{digits}f}{'' if isnan(self.low) else ends}"
+
 
 def spread(values: Sequence[float]) -> Range:
     """The range of the values that are defined."""
@@ -34,18 +39,17 @@ def spread(values: Sequence[float]) -> Range:
     return Range(float(np.mean(known)), min(known), max(known), len(known))
 
 
-def paired_difference(values: Sequence[float], others: Sequence[float], *, seed: int = 0) -> Range:
-    """The mean of values - others, case by case, with the 95 % interval of a bootstrap over cases.
+def paired_difference(values: Sequence[float], others: Sequence[float]) -> Range:
+    """The mean of values - others, case by case, with its 95 % interval.
 
     values, others : of the same cases in the same order; a pair with NaN does not count
 
-    Source: the percentile bootstrap, Efron 1979, doi:10.1214/aos/1176344552.
+    The interval is that of `resampling.mean_intervals`: NaN for fewer than five pairs.
     """
     pairs = np.array(values, dtype=float) - np.array(others, dtype=float)
     known = pairs[~np.isnan(pairs)]
     if not len(known):
         return Range(float("nan"), float("nan"), float("nan"), 0)
-    rng = np.random.default_rng(seed)
-    drawn = known[rng.integers(len(known), size=(_RESAMPLINGS, len(known)))].mean(axis=1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Range(float(known.mean()), float(low), float(high), len(known))
+    (found,) = mean_intervals(known[:, None], np.arange(len(known)), Resampling())
+    low, high = (found.low, found.high) if found else (float("nan"), float("nan"))
+    return Range(float(known.mean()), low, high, len(known))

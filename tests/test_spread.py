@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetseg.studies.spread import paired_difference, spread
+from unetseg.metrics.spread import paired_difference, spread
 
 NAN = float("nan")
 NUMBERS = st.lists(st.floats(-10, 10), min_size=1, max_size=12)
