@@ -72,6 +72,10 @@ class AmbiguousAxes(DataError):
     """A file names no axes, and they can be read in more than one way."""
 
 
+class GridMismatch(DataError):
+    """A mask does not lie on its scan."""
+
+
 class ShapeMismatch(DataError):
     """Two arrays that must cover the same voxels do not."""
 

@@ -158,12 +158,18 @@ class Finding:
     """Something a person should know about the data.
 
     severity : an error stops a training, a warning does not, a note is only said
+    where : the file, the folder or the case
+    hint : what to do about it
+    kind : one short word that stays the same from release to release; see docs/check.md
+    cases : the names of the cases concerned, where it is about some of them
     """
 
     severity: Literal["error", "warning", "note"]
     where: str
     sentence: str
     hint: str = ""
+    kind: str = ""
+    cases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Dataset:
     ignore_value : the mask value of voxels that nobody has annotated, if dataset.json names one
     regions, region_values : from dataset.json; the value that each region is written with
     findings : files without a partner, names that are not clear, files that are missing
+    unmasked : the images without a mask, where others have one; those for testing among them
     """
 
     cases: tuple[Case, ...]
@@ -42,6 +43,7 @@ class Dataset:
     findings: tuple[Finding, ...] = ()
     regions: tuple[Region, ...] = ()
     region_values: tuple[int, ...] = ()
+    unmasked: tuple[Case, ...] = ()
 
 
 def find_cases(path: Path) -> Dataset:
@@ -91,6 +93,7 @@ def _dataset(reading: Reading) -> Dataset:
         reading.findings,
         reading.description.regions,
         reading.description.region_values,
+        reading.scans,
     )
 
 

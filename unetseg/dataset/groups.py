@@ -11,11 +11,14 @@ from unetseg.records import Case
 _WHERE = "training.group"
 
 
-def with_groups(cases: Sequence[Case], group: str | None) -> tuple[Case, ...]:
+def with_groups(
+    cases: Sequence[Case], group: str | None, *, where: str = _WHERE
+) -> tuple[Case, ...]:
     """The cases, each with its group; as they are if `group` is None.
 
     group : a column of the CSV list, in any case, or else a regular expression with one group of
         its own, which is searched in the name of each case
+    where : what asks for it, for the messages
 
     Raises UsageError if it is neither; DataError if a cell of the column is empty, or the
     expression is not found in a name.
@@ -28,7 +31,7 @@ def with_groups(cases: Sequence[Case], group: str | None) -> tuple[Case, ...]:
         problem = f"the column {column} is empty"
         hint = "fill it for every case"
     else:
-        pattern = _pattern(cases, group)
+        pattern = _pattern(cases, group, where)
         values = [_found(pattern, case.name) for case in cases]
         problem = f"the expression {group} finds no group"
         hint = "let it match every name; names are without suffix, with / between folders"
@@ -36,7 +39,7 @@ def with_groups(cases: Sequence[Case], group: str | None) -> tuple[Case, ...]:
     if missing:
         raise DataError(
             f"{problem} for {counted(len(missing), 'case')}: {some(missing)}",
-            where=_WHERE,
+            where=where,
             hint=hint,
         )
     return tuple(replace(case, group=value) for case, value in zip(cases, values, strict=True))
@@ -53,18 +56,18 @@ def _titles(cases: Sequence[Case]) -> list[str]:
     return list(dict.fromkeys(title for case in cases for title, _ in case.columns))
 
 
-def _pattern(cases: Sequence[Case], group: str) -> re.Pattern[str]:
+def _pattern(cases: Sequence[Case], group: str, where: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(group)
     except re.error as error:
-        raise UsageError(f"not a regular expression: {error}", where=_WHERE, got=group) from error
+        raise UsageError(f"not a regular expression: {error}", where=where, got=group) from error
     if pattern.groups != 1:
         titles = _titles(cases)
         raise UsageError(
             "neither a column of the CSV list nor a regular expression with one group"
             if titles
             else "not a regular expression with one group",
-            where=_WHERE,
+            where=where,
             expected="such as '^(patient[0-9]+)_'"
             + (f", or one of the columns {', '.join(titles)}" if titles else ""),
             got=group,

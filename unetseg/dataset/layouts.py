@@ -79,7 +79,8 @@ def read_decathlon(root: Path) -> Reading | None:
             f"{FILE_NAME} announces {counted(description.announced, 'training case')}, "
             f"{found} found"
         )
-        note = Finding("warning", str(root), sentence, "check that the copy is complete")
+        hint = "check that the copy is complete"
+        note = Finding("warning", str(root), sentence, hint, "incomplete")
         reading = replace(reading, findings=(*reading.findings, note))
     return reading
 
@@ -95,7 +96,7 @@ def _read_training_list(root: Path) -> Reading | None:
         missing = [name for name in (image, label) if not is_there(root / name)]
         if missing:
             sentence = f"{FILE_NAME} lists {' and '.join(missing)}, which is not there"
-            findings.append(Finding("error", str(root), sentence))
+            findings.append(Finding("error", str(root), sentence, kind="incomplete"))
         else:
             cases.append(Case(without_suffix(Path(image)), (root / image,), root / label))
     return Reading(
@@ -155,6 +156,7 @@ def _holding(folders: Sequence[Path], findings: list[Finding]) -> Path | None:
                 str(holding[0].parent),
                 f"{names} could both be meant; {holding[0].name}/ was taken",
                 "move the other one elsewhere",
+                "ambiguous",
             )
         )
     return holding[0] if holding else None

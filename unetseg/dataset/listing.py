@@ -141,6 +141,7 @@ def broken_links(paths: Sequence[Path], folder: Path) -> tuple[Finding, ...]:
             f"{counted(len(paths), 'image')} cannot be opened, being a link that leads nowhere: "
             f"{some(path.name for path in paths)}",
             "fetch the files (for DataLad: datalad get) or remove the links",
+            "unreadable",
         ),
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetseg.errors import DataError
+from unetseg.errors import DataError, GridMismatch
 from unetseg.formats import contents, open_scan, read_mask, read_scan
 from unetseg.formats.naming import is_generic, numbered
 from unetseg.formats.viewing import Contents, viewed
@@ -52,6 +52,11 @@ def load_scan(case: Case) -> Scan:
     return viewed(joined, View(channels=case.view.channels, names=case.view.names))
 
 
+def without_voxels(scan: Scan) -> Scan:
+    """The scan as a mask is written on it, with no memory of its own for the voxels."""
+    return replace(scan, array=np.broadcast_to(scan.array.dtype.type(0), scan.array.shape))
+
+
 def open_case(case: Case) -> Opened:
     """The scan of a case by its header; of one file per channel, the first of them."""
     if len(case.images) == 1:
@@ -88,14 +93,14 @@ def grid(found: Contents, letters: str) -> tuple[int, ...]:
 def load_truth(case: Case, geometry: Geometry) -> Mask:
     """The truth of a case, on the scan's grid.
 
-    Raises DataError if there is none, or with every field in which its geometry differs.
+    Raises DataError if there is none, GridMismatch with every field in which its geometry differs.
     """
     if case.truth is None:
         raise DataError("the case has no mask", where=case.images[0])
     view = case.view
     mask = read_mask(case.truth, view=replace(view, axes=view.mask_axes, channels=(), names=()))
     if found := geometry.differences(mask.geometry):
-        raise DataError(
+        raise GridMismatch(
             f"the mask does not lie on its scan {case.images[0].name}: {'; '.join(found)}",
             where=case.truth,
             hint="write the mask on the scan's grid",

@@ -142,7 +142,8 @@ def _single(
                 f"{len(files)} {noun} for the name {one_line(stem)}: "
                 f"{some(file.path.name for file in files)}"
             )
-            findings.append(Finding("error", str(where), sentence, "keep one of them"))
+            hint = "keep one of them"
+            findings.append(Finding("error", str(where), sentence, hint, "ambiguous", (stem,)))
     return {stem: (files[0].path,) for stem, files in groups.items() if len(files) == 1}
 
 
@@ -160,10 +161,12 @@ def _channel_files(
         double = [file.path.name for files in group.values() if len(files) > 1 for file in files]
         if missing:
             sentence = f"{one_line(stem)} lacks a file of its channels: {some(missing)}"
-            findings.append(Finding("error", str(where), sentence, "add the missing files"))
+            hint = "add the missing files"
+            findings.append(Finding("error", str(where), sentence, hint, "channels", (stem,)))
         if double:
             sentence = f"{one_line(stem)} has two files for one channel: {some(double)}"
-            findings.append(Finding("error", str(where), sentence, "keep one of them"))
+            hint = "keep one of them"
+            findings.append(Finding("error", str(where), sentence, hint, "ambiguous", (stem,)))
         if not missing and not double:
             whole[stem] = tuple(group[i][0].path for i in range(count))
     return whole

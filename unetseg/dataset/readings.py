@@ -8,6 +8,7 @@ from typing import Literal
 from unetseg.dataset.descriptions import Description
 from unetseg.dataset.listing import File, counted, some
 from unetseg.dataset.pairing import Pairing, pair
+from unetseg.formats import split_name
 from unetseg.records import Case, Finding, Split
 
 
@@ -92,7 +93,7 @@ def _alone(part: Part, pairing: Pairing) -> list[Finding]:
     where = str(part.folder)
     if pairing.scans and not part.masks and part.split != "train":
         sentence = f"{counted(len(pairing.scans), 'scan')} without masks, left for predict"
-        return [Finding("note", where, sentence)]
+        return [Finding("note", where, sentence, kind="unpaired")]
     found = []
     severity: Literal["error", "warning"] = (
         "error" if part.masks and not pairing.cases else "warning"
@@ -107,5 +108,7 @@ def _alone(part: Part, pairing: Pairing) -> list[Finding]:
                 f"{counted(len(files), noun)} {verb} no {partner} of that name: "
                 f"{some(path.name for path in files)}"
             )
-            found.append(Finding(severity, where, sentence, "they are left out"))
+            names = tuple(split_name(path)[0] for path in files)
+            hint = "they are left out"
+            found.append(Finding(severity, where, sentence, hint, "unpaired", names))
     return found

@@ -65,7 +65,9 @@ def read_table(path: Path) -> Reading:
         named += case.truth is not None
         if not faults and case.images in first:
             faults = [f"is the same image as row {first[case.images]}"]
-        findings += [Finding("error", str(path), f"row {number}: {fault}") for fault in faults]
+        findings += [
+            Finding("error", str(path), f"row {number}: {fault}", kind="table") for fault in faults
+        ]
         if faults:
             continue
         first[case.images] = number
@@ -74,7 +76,7 @@ def read_table(path: Path) -> Reading:
             bare.append(f"row {number}")
     if bare:
         sentence = f"{counted(len(bare), 'image')} without a mask: {some(bare)}"
-        findings.append(Finding("warning", str(path), sentence, "they are left out"))
+        findings.append(Finding("warning", str(path), sentence, "they are left out", "unpaired"))
     return Reading(
         "CSV",
         f"{path.name}, a row per case",

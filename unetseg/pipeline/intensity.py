@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from math import inf
 
 import numpy as np
-from monai.data.meta_tensor import MetaTensor
-from monai.transforms.intensity.array import NormalizeIntensity
 from torch import Tensor
 
 from unetseg.config import DataPlan
@@ -30,6 +28,10 @@ class Intensity:
 
     def apply(self, channel: Tensor) -> Tensor:
         """(*S) -> (*S), both float32."""
+        # Seconds to import, which a command that only looks at data does without.
+        from monai.data.meta_tensor import MetaTensor
+        from monai.transforms.intensity.array import NormalizeIntensity
+
         if self.low > -inf or self.high < inf:
             channel = channel.clamp(self.low, self.high)
         step = NormalizeIntensity(self.subtrahend, self.divisor, nonzero=self.nonzero)
