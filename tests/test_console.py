@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from unetseg import console
-from unetseg.console import Display, print_table, show_findings
+from unetseg.console import Display, display, print_table, show_findings
 from unetseg.records import Advance, EpochDone, Event, FileDone, Finding, Note, Progress, Stage
 
 NAN = float("nan")
@@ -101,7 +100,7 @@ def steady(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
         now += step
         return now
 
-    monkeypatch.setattr(console, "monotonic", monotonic)
+    monkeypatch.setattr(display, "monotonic", monotonic)
 
 
 def progress(step: int) -> Progress:

@@ -347,7 +347,7 @@ class TestFiles:
         shown = capsys.readouterr().out
         assert "31 true and 17 predicted objects; at an IoU of 0.5 TP 16, FP 1, FN 15" in shown
         (line,) = [line for line in shown.splitlines() if "precision" in line]
-        assert line.split()[3::2][:2] == ["0.9412", "0.9286"]
+        assert line.split()[1:3] == ["0.9412", "0.9286"]
         assert "2 / 3" in line
 
     def test_the_python_face(self, folders):

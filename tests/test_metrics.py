@@ -287,6 +287,39 @@ def test_brute_force_finds_the_same(pair, tolerance):
         assert found.surface_dice(tolerance) == pytest.approx((both < tolerance).mean())
 
 
+@given(pairs())
+@settings(max_examples=40, deadline=None)
+def test_both_searches_find_the_same_in_any_order_of_memory(pair):
+    truth, predicted, spacing = pair
+    found = []
+    for dense in (0.0, 2.0):
+        for order in "CF":
+            masks = (np.array(mask, order=order) for mask in (truth, predicted))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(metrics, "_DENSE_SURFACE", dense)
+                found.append(metrics.surface_distances(*masks, spacing))
+    for other in found[1:]:
+        np.testing.assert_allclose(other.from_truth, found[0].from_truth, rtol=1e-12)
+        np.testing.assert_allclose(other.from_predicted, found[0].from_predicted, rtol=1e-12)
+
+
+def test_a_dense_surface_is_searched_by_a_distance_transform(monkeypatch):
+    calls = []
+    transform = metrics.ndimage.distance_transform_edt
+
+    def counting(*args, **options):
+        calls.append(args)
+        return transform(*args, **options)
+
+    monkeypatch.setattr(metrics.ndimage, "distance_transform_edt", counting)
+    rng = np.random.default_rng(0)
+    metrics.surface_distances(*(rng.random((2, 20, 20, 20)) > 0.5), (1, 1, 1))
+    assert len(calls) == 2
+    ball = np.hypot(*(np.indices((40, 40)) - 20)) < 15
+    metrics.surface_distances(ball, np.roll(ball, 1, 0), (1, 1))
+    assert len(calls) == 2
+
+
 @given(pairs(), st.floats(0, 5))
 @settings(max_examples=40, deadline=None)
 def test_swapping_the_masks_swaps_precision_and_recall(pair, tolerance):

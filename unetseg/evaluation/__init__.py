@@ -8,18 +8,24 @@ from unetseg.config import DataPlan
 from unetseg.errors import UsageError
 from unetseg.evaluation.classes import FOREGROUND as FOREGROUND
 from unetseg.evaluation.classes import Rules, score_classes, wanted
+from unetseg.evaluation.comparison import Comparison as Comparison
+from unetseg.evaluation.comparison import compare as compare
 from unetseg.evaluation.objects import ObjectRules, score_objects
+from unetseg.evaluation.outcome import Outcome as Outcome
 from unetseg.evaluation.pairs import Pair
+from unetseg.evaluation.pairs import groups_of as groups_of
 from unetseg.evaluation.pairs import pair as pair
 from unetseg.evaluation.results import COLUMNS as COLUMNS
 from unetseg.evaluation.results import Evaluation as Evaluation
-from unetseg.evaluation.results import Statistic as Statistic
-from unetseg.evaluation.results import Summary as Summary
-from unetseg.evaluation.results import summarise as summarise
 from unetseg.evaluation.results import to_json as to_json
 from unetseg.evaluation.results import write_csv as write_csv
+from unetseg.evaluation.summaries import Statistic as Statistic
+from unetseg.evaluation.summaries import Summary as Summary
+from unetseg.evaluation.summaries import summarise as summarise
+from unetseg.evaluation.summary_file import write_summary as write_summary
 from unetseg.metrics import checked_tolerance
 from unetseg.metrics.objects import THRESHOLDS, checked_thresholds
+from unetseg.metrics.resampling import Resampling as Resampling
 from unetseg.planning.numbering import are_objects
 from unetseg.records import Label, Listener, Note, ignore_event
 from unetseg.regions import Region, fault

@@ -66,6 +66,10 @@ def score_objects(pairs: Sequence[Pair], rules: ObjectRules, listener: Listener)
         ),
         metric_names(rules.thresholds),
         are_objects=True,
+        pairs=tuple(each for each in pairs if each[0] in scored),
+        ignore_value=rules.ignore_value,
+        matches=tuple(found for _, found in parts),
+        thresholds=rules.thresholds,
     )
 
 

@@ -1,17 +1,18 @@
 """Truths and predicted masks, paired by name."""
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from unetseg.dataset.groups import with_groups
 from unetseg.dataset.listing import some
 from unetseg.dataset.masks import BESIDE_MASKS, case_name, is_folder, masks_by_name
 from unetseg.errors import DataError, DeviceError, UnetsegError, UsageError
 from unetseg.formats import read_mask
-from unetseg.records import Advance, Listener, Mask, Note, Stage, ignore_event
+from unetseg.records import Advance, Case, Listener, Mask, Note, Stage, ignore_event
 
 # Name, truth and predicted mask of a case.
 Pair = tuple[str, Path, Path]
@@ -61,6 +62,17 @@ def pair(truth: Path, predicted: Path, *, listener: Listener = ignore_event) -> 
             Note(f"{len(spare)} of {len(others)} predicted masks have no truth: {some(spare)}")
         )
     return tuple((name, truths[name], others[name]) for name in truths)
+
+
+def groups_of(names: Iterable[str], group: str) -> dict[str, str]:
+    """The group of each case by its name: patients, slides, plates.
+
+    group : a regular expression with one group of its own, searched in each of the names
+
+    Raises UsageError if it is none, DataError if it is not found in a name.
+    """
+    cases = with_groups([Case(name, ()) for name in names], group, where="--group")
+    return {case.name: case.group or "" for case in cases}
 
 
 def read_pair(truth_path: Path, predicted_path: Path, tolerance: float) -> tuple[Mask, Mask]:

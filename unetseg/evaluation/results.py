@@ -1,25 +1,20 @@
-"""The scores of a set of cases: what they say together, and the files made of them."""
+"""The scores of a set of cases, and the files made of them."""
 
 import csv
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from unetseg.errors import UnetsegError
+from unetseg.evaluation.pairs import Pair
 from unetseg.files import replacing
-from unetseg.metrics import DISTANCES, METRICS
-from unetseg.metrics.objects import COUNTS, ERRORS
+from unetseg.metrics import METRICS
+from unetseg.metrics.objects import COUNTS, Matches
 from unetseg.records import CaseScore, Label
 
 COLUMNS = ("case", "label", "name", "unit", "tolerance", *METRICS)
 # Of objects: their classes have no values in the masks.
 OBJECT_COLUMNS = ("case", "class")
-
-# The more the worse; of all other metrics the less the worse.
-_LARGER_IS_WORSE = (*DISTANCES, "fp", "fn", "merges", "splits")
 
 
 @dataclass(frozen=True)
@@ -33,6 +28,14 @@ class Evaluation:
     pooled : of objects, the scores of all cases as one large image; one per class
     metrics : what every score holds, in this order
     are_objects : the scores are of objects matched one to one, and have no tolerances
+    pairs : name, truth and predicted mask of the cases that have scores
+    sizes : of classes, the true and the predicted volume or area, one pair for each score
+    size_unit : of all sizes, mm^3 or um^2 and so on; empty if the cases have different ones
+    class_values : of classes, the values of a mask that count as each of the labels; none where
+        all but 0 do
+    ignore_value : voxels where the truth has it were left out
+    matches : of objects, what each score was made of; None where the classes are not known
+    thresholds : of objects, of the average precisions
     """
 
     scores: tuple[CaseScore, ...]
@@ -42,6 +45,13 @@ class Evaluation:
     pooled: tuple[CaseScore, ...] = ()
     metrics: tuple[str, ...] = METRICS
     are_objects: bool = False
+    pairs: tuple[Pair, ...] = ()
+    sizes: tuple[tuple[float, float], ...] = ()
+    size_unit: str = ""
+    class_values: tuple[tuple[int, ...], ...] = ()
+    ignore_value: int | None = None
+    matches: tuple[Matches | None, ...] = ()
+    thresholds: tuple[float, ...] = ()
 
     @property
     def unit(self) -> str:
@@ -53,67 +63,6 @@ class Evaluation:
     def tolerance(self) -> float | None:
         """The tolerance that all cases share, None if there is no such number."""
         return self.tolerances[0] if len(set(self.tolerances)) == 1 else None
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """A metric over a number of case scores, of which only the defined ones count.
-
-    sd : with n - 1 in the denominator; NaN for fewer than two defined scores
-    defined : how many scores are not NaN
-    cases : how many scores there are
-    """
-
-    metric: str
-    mean: float
-    sd: float
-    median: float
-    minimum: float
-    maximum: float
-    defined: int
-    cases: int
-
-    @property
-    def worst(self) -> float:
-        """The worst of the scores; of an error, the one that is farthest from 0."""
-        if self.metric in ERRORS:
-            return max(self.minimum, self.maximum, key=abs)
-        return self.maximum if self.metric in _LARGER_IS_WORSE else self.minimum
-
-
-@dataclass(frozen=True)
-class Summary:
-    """All metrics of one class over the cases, or of all classes together.
-
-    label : None for all classes together, where every class of every case counts once
-    """
-
-    label: Label | None
-    statistics: tuple[Statistic, ...]
-
-    def __getitem__(self, metric: str) -> Statistic:
-        return {statistic.metric: statistic for statistic in self.statistics}[metric]
-
-
-def summarise(evaluation: Evaluation) -> tuple[Summary, ...]:
-    """One summary per class, and a last one over all classes, of objects without the last.
-
-    Distances in different units have no mean: they count as undefined.
-    """
-    every = evaluation.scores
-    parts: list[tuple[Label | None, list[CaseScore]]] = [
-        (label, [s for s in every if s.label == label]) for label in evaluation.labels
-    ]
-    if not evaluation.are_objects:
-        parts.append((None, list(every)))
-    one_unit = bool(evaluation.unit)
-    return tuple(
-        Summary(
-            label,
-            tuple(_statistic(metric, scores, one_unit=one_unit) for metric in evaluation.metrics),
-        )
-        for label, scores in parts
-    )
 
 
 def to_json(evaluation: Evaluation) -> list[dict[str, str | int | float | None]]:
@@ -161,21 +110,3 @@ def _cells(found: CaseScore) -> dict[str, int | float | None]:
         metric: None if math.isnan(value) else round(value) if metric in COUNTS else value
         for metric, value in found.values
     }
-
-
-def _statistic(metric: str, scores: Sequence[CaseScore], *, one_unit: bool) -> Statistic:
-    values = np.array([found[metric] for found in scores], dtype=np.float64)
-    if metric in DISTANCES and not one_unit:
-        values[:] = math.nan
-    defined = values[~np.isnan(values)]
-    whole = defined if defined.size else np.array([math.nan])
-    return Statistic(
-        metric,
-        mean=float(whole.mean()),
-        sd=float(defined.std(ddof=1)) if defined.size > 1 else math.nan,
-        median=float(np.median(whole)),
-        minimum=float(whole.min()),
-        maximum=float(whole.max()),
-        defined=int(defined.size),
-        cases=len(scores),
-    )

@@ -250,6 +250,12 @@ def aggregated_jaccard(found: Matches) -> float:
     Returns a float in [0, 1]; NaN without any object, 0.0 if nothing overlaps.
     Source: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499, algorithm 1.
     """
+    common, whole = jaccard_parts(found)
+    return _share(common, whole)
+
+
+def jaccard_parts(found: Matches) -> tuple[int, int]:
+    """The two sums of which the AJI is the quotient; those of images pooled are added."""
     true, predicted = found.pairs.T
     union = found.union
     # The best of each true object comes first among its pairs.
@@ -259,7 +265,7 @@ def aggregated_jaccard(found: Matches) -> float:
     spare = np.ones(len(found.predicted_ids), np.bool_)
     spare[predicted[best]] = False
     whole = union[best].sum() + alone + found.predicted_sizes[spare].sum()
-    return _share(int(found.shared[best].sum()), int(whole))
+    return int(found.shared[best].sum()), int(whole)
 
 
 def merges(found: Matches) -> int:
