@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import DTypeLike, NDArray
 
@@ -94,6 +94,15 @@ class Format(Protocol):
         made_by: str = "",
     ) -> MapsFile:
         """(K, *S) maps on the grid of `like` that are written box by box; see `maps_file`."""
+        ...
+
+
+@runtime_checkable
+class Levelled(Protocol):
+    """A format whose files may hold an image in smaller copies too."""
+
+    def open_levels(self, path: Path, view: View) -> tuple[Opened, ...]:
+        """The smaller copies, the largest first; what cannot be read in boxes is left out."""
         ...
 
 
@@ -201,6 +210,18 @@ def open_scan(path: Path, view: View = AS_IT_IS) -> Opened:
             return inner(box)
 
     return replace(opened, read=read)
+
+
+def open_levels(path: Path, view: View = AS_IT_IS) -> tuple[Opened, ...]:
+    """The smaller copies of an image that its file holds (a pyramid), the largest first.
+
+    view : as of `open_scan`; its channels and pixel size are left out of account
+
+    Empty where there are none. Raises DataError as `open_scan` does.
+    """
+    path, format_ = _readable(path)
+    with _telling(path, format_):
+        return format_.open_levels(path, view) if isinstance(format_, Levelled) else ()
 
 
 def contents(path: Path, view: View = AS_IT_IS, *, is_mask: bool = False) -> Contents:

@@ -71,6 +71,12 @@ class OmeZarr:
         """
         return _opened(path, view)
 
+    def open_levels(self, path: Path, view: View) -> tuple[Opened, ...]:
+        """The other levels of the image. Raises DataError for what `open` refuses."""
+        group, attributes = _image_in(_group(path), view.scene)
+        levels = ngff.smaller_levels(attributes)
+        return tuple(_opened(path, view, level) for level in levels if level in group)
+
     def read(self, path: Path, view: View = AS_IT_IS) -> Scan:
         """The whole image. Raises DataError for what `open` refuses and non-finite values."""
         return whole(_opened(path, view))
@@ -139,10 +145,15 @@ class OmeZarr:
         return Store(path, layout, made_by=made_by)
 
 
-def _image(path: Path, view: View) -> tuple[ngff.Image, "Array[Any]"]:
-    """The metadata of the image that is looked at, and its array of full resolution."""
+def _image(path: Path, view: View, level: str = "") -> tuple[ngff.Image, "Array[Any]"]:
+    """The metadata of the image that is looked at, and its array.
+
+    level : another one than that of full resolution; edge lengths are not that level's own
+    """
     group, attributes = _image_in(_group(path), view.scene)
     image = ngff.parsed(attributes)
+    if level:
+        image = replace(image, level=level)
     array = _array(group, image.level)
     image = image.sized(array.shape)
     if view.axes:
@@ -151,8 +162,8 @@ def _image(path: Path, view: View) -> tuple[ngff.Image, "Array[Any]"]:
     return image, array
 
 
-def _opened(path: Path, view: View) -> Opened:
-    image, array = _image(path, view)
+def _opened(path: Path, view: View, level: str = "") -> Opened:
+    image, array = _image(path, view, level)
     names = [axis.name for axis in image.axes]
     if "t" in names:
         check_time(image.axes[names.index("t")].size, view.time)

@@ -17,7 +17,7 @@ from unetseg.formats.boxwise import (
     stored_maps,
     stored_type,
 )
-from unetseg.formats.tiff_boxes import box_reader
+from unetseg.formats.tiff_boxes import box_reader, is_in_boxes
 from unetseg.formats.tiff_checks import images_in
 from unetseg.formats.tiff_layout import Layout, found_in, laid_out
 from unetseg.formats.tiff_metadata import channel_names
@@ -85,6 +85,12 @@ class Tiff:
         of which none is chosen, complex values, and files too short for what they promise.
         """
         return _open(path, view)
+
+    def open_levels(self, path: Path, view: View) -> tuple[Opened, ...]:
+        """The smaller images of a pyramid. Raises DataError for what `open` refuses."""
+        with laid_out(path, view, is_mask=False) as (tiff, layout):
+            levels = [each for each in layout.image.levels[1:] if is_in_boxes(each)]
+            return tuple(_opened(path, tiff, layout.at_level(each)) for each in levels)
 
     def read(self, path: Path, view: View = AS_IT_IS) -> Scan:
         """The only image of the file, at full resolution where there is a pyramid.
@@ -189,14 +195,18 @@ def _read(path: Path, view: View, *, is_mask: bool) -> Scan:
 
 def _open(path: Path, view: View) -> Opened:
     with laid_out(path, view, is_mask=False) as (tiff, layout):
-        image = layout.image
-        block, read_stored = box_reader(path, tiff, image, layout.shape)
-        count = layout.channel_count
-        are_colours = _are_colours(layout, count, None)
-        # What is shown depends on the channels only: one pixel tells their number and type.
-        sample = np.zeros((count, 1), layout.dtype)
-        shown, is_picture = _displayed(sample, layout, are_colours=are_colours)
-        names = COLOURS if is_picture else channel_names(tiff, image, len(shown), layout.scene or 0)
+        return _opened(path, tiff, layout)
+
+
+def _opened(path: Path, tiff: TiffFile, layout: Layout) -> Opened:
+    image = layout.image
+    block, read_stored = box_reader(path, tiff, image, layout.shape)
+    count = layout.channel_count
+    are_colours = _are_colours(layout, count, None)
+    # What is shown depends on the channels only: one pixel tells their number and type.
+    sample = np.zeros((count, 1), layout.dtype)
+    shown, is_picture = _displayed(sample, layout, are_colours=are_colours)
+    names = COLOURS if is_picture else channel_names(tiff, image, len(shown), layout.scene or 0)
 
     def read(box: Box) -> NDArray[Any]:
         array = layout.channels_first(read_stored(layout.stored(box)))

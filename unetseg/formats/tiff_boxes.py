@@ -72,6 +72,11 @@ def box_reader(
     return (*[1] * len(outer), *block), read
 
 
+def is_in_boxes(image: TiffPageSeries) -> bool:
+    """Whether a smaller copy in a pyramid can be read in boxes: one page, stored as it is shown."""
+    return len(image.pages) == 1 and image.transform is None and len(image.shape) in (2, 3)
+
+
 @dataclass(frozen=True)
 class _Segments:
     """The tiles or strips of every page of an image.

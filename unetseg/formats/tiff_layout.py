@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ class Layout:
     @property
     def dtype(self) -> np.dtype[Any]:
         return checked_values(np.zeros(1, self.image.dtype)).dtype
+
+    def at_level(self, image: TiffPageSeries) -> "Layout":
+        """The same of a smaller copy in a pyramid; edge lengths stay those of the largest."""
+        kept = [k for k, n in enumerate(self.image.shape) if n > 1 or self.image.axes[k] in "YX"]
+        return replace(self, image=image, shape=tuple(image.shape[k] for k in kept))
 
     @property
     def still(self) -> str:
