@@ -1,6 +1,7 @@
 """The Python face: the verbs with plain arguments."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -33,11 +34,17 @@ def train(
     Raises a subclass of UnetsegError that says what is wrong and what to do.
     """
     from unetseg import training
-    from unetseg.training.run_file import refuse_all_folds
+    from unetseg.report.after import report_after
+    from unetseg.runs.run_file import refuse_all_folds
 
     refuse_all_folds(Path(run))
+    command = _call("train", data, run, settings=settings)
     with training.joined(_request(data, run, settings, device, view)) as mine:
-        return training.train(mine, listener)
+        mine = replace(mine, command=command, with_report=True)
+        outcome = training.train(mine, listener)
+        if mine.ranks.is_first:
+            report_after(outcome.run, listener)
+    return outcome
 
 
 def cross_validate(
@@ -58,12 +65,28 @@ def cross_validate(
 
     Raises as `train` does.
     """
+    from unetseg.report.after import report_after
     from unetseg.training import cross_validation
 
     asked = {**(settings or {}), "training.fold": 0, "training.folds": folds}
     if group is not None:
         asked["training.group"] = group
-    return cross_validation.cross_validate(_request(data, run, asked, device, view), listener)
+    request = replace(
+        _request(data, run, asked, device, view),
+        command=_call("cross_validate", data, run, folds=folds, group=group, settings=settings),
+        with_report=True,
+    )
+    outcome = cross_validation.cross_validate(request, listener)
+    if outcome.finished:
+        report_after(outcome.run, listener)
+    return outcome
+
+
+def _call(name: str, data: Path | str, run: Path | str, **named: Any) -> str:
+    """The call in Python, as a person would type it."""
+    values = [repr(str(data)), repr(str(run))]
+    values += [f"{key}={value!r}" for key, value in named.items() if value is not None]
+    return f"unetseg.{name}({', '.join(values)})"
 
 
 def _request(

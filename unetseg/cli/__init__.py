@@ -9,12 +9,16 @@ from typing import Annotated
 
 import typer
 
+from unetseg.cli.checking import check
 from unetseg.cli.exporting import export
-from unetseg.cli.learning import check, train
+from unetseg.cli.learning import train
 from unetseg.cli.listing import list_names, sample
+from unetseg.cli.looking import compare, runs
+from unetseg.cli.reporting import report
 from unetseg.cli.scoring import evaluate, measure
 from unetseg.cli.study import study
 from unetseg.cli.using import predict
+from unetseg.cli.viewing import view
 from unetseg.cli.weights import weights
 from unetseg.errors import UnetsegError, one_line
 from unetseg.version import __version__
@@ -51,7 +55,11 @@ def options(
 app.command()(check)
 app.command()(train)
 app.command()(predict)
+app.command()(report)
+app.command()(runs)
+app.command()(compare)
 app.command()(evaluate)
+app.command()(view)
 app.command()(export)
 app.command()(measure)
 app.command("list")(list_names)

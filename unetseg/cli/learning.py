@@ -1,6 +1,7 @@
-"""The commands that learn: check and train."""
+"""The command that learns: train."""
 
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from unetseg.arguments import cards_of, fold_of, minutes, new_run, view_of
+from unetseg.arguments import cards_of, minutes, new_run, view_of
 from unetseg.cli import starting
 from unetseg.cli.options import (
     Axes,
@@ -31,6 +32,7 @@ from unetseg.cli.options import (
     SkipBad,
     Task,
     Weights,
+    division,
     overrides,
 )
 from unetseg.errors import RankLost, UsageError
@@ -40,64 +42,6 @@ if TYPE_CHECKING:
     from unetseg.training.out_of_fold import OutOfFold
 
 _LINGER_SECONDS = 5.0
-
-
-def check(
-    data: Data,
-    seed: Seed = None,
-    fold: Fold = None,
-    folds: Folds = None,
-    group: Group = None,
-    task: Task = None,
-    encoder: Encoder = None,
-    skip: Skip = None,
-    weights: Weights = None,
-    init: Init = None,
-    ignore_label: Ignore = None,
-    axes: Axes = None,
-    channels: Channels = None,
-    pixel_size: PixelSize = None,
-    device: Device = "auto",
-    settings: Settings = None,
-) -> None:
-    """Say what was found in DATA, what is wrong with it, and how it would be trained."""
-    from unetseg.config.toml import describe
-    from unetseg.console import Display, describe_division, describe_fingerprint, show_findings
-    from unetseg.training import Request, plan_for
-
-    view = view_of(axes, channels, pixel_size)
-    values = overrides(
-        settings,
-        training__seed=seed,
-        **_division(fold, folds),
-        training__group=group,
-        data__task=task,
-        data__ignore_value=ignore_label,
-        network__encoder=encoder,
-        network__skip=skip,
-        training__weights=weights,
-        training__init=str(init) if init else None,
-    )
-    with Display() as display:
-        request = Request(data, Path(), values, device=device, skip_bad=False, view=view)
-        plan, found = plan_for(request, display, existing=False)
-        show_findings(found.findings, display)
-    typer.echo(describe_fingerprint(found.fingerprint))
-    if all(finding.severity != "error" for finding in found.findings):
-        typer.echo(describe_division(found.cases, plan.training, every=bool(folds or group)))
-    typer.echo(describe(plan))
-    if any(finding.severity == "error" for finding in found.findings):
-        raise typer.Exit(3)
-
-
-def _division(fold: str | None, folds: int | None) -> dict[str, int]:
-    """The plan values of `--fold` and `--folds`, of which a training has one at most."""
-    if fold is not None and folds is not None:
-        raise UsageError("give --fold to train one, or --folds to train all", where="--fold")
-    if fold is None:
-        return {} if folds is None else {"training__fold": 0, "training__folds": folds}
-    number, of = fold_of(fold)
-    return {"training__fold": number, "training__folds": of}
 
 
 class Stop:
@@ -170,7 +114,7 @@ def train(
         training__minutes=minutes(time) if time else None,
         training__epochs=epochs,
         training__seed=seed,
-        **_division(fold, folds),
+        **division(fold, folds),
         training__group=group,
         data__task=task,
         data__ignore_value=ignore_label,
@@ -184,8 +128,8 @@ def train(
             _refuse_processes(several=True)
         if _is_started(cards_of(devices), device):
             return
+    from unetseg.runs.run_file import read_folds_asked, refuse_all_folds
     from unetseg.training import Request
-    from unetseg.training.run_file import read_folds_asked, refuse_all_folds
 
     run = output or new_run(data)
     trains_all = folds is not None or read_folds_asked(run) is not None
@@ -200,6 +144,8 @@ def train(
         cache=cache,
         view=view_of(axes, channels, pixel_size),
         started=psutil.Process().create_time(),
+        command=shlex.join(["unetseg", *sys.argv[1:]]),
+        with_report=True,
     )
     if trains_all:
         _refuse_processes()
@@ -270,6 +216,7 @@ def _train(request: "Request") -> None:
 
 def _train_shown(request: "Request", stop: Stop) -> None:
     from unetseg.console import Display, print_table, show_findings
+    from unetseg.report.after import report_after
     from unetseg.training import plan_for, refuse_errors, run_plan
 
     with Display() as display:
@@ -278,6 +225,7 @@ def _train_shown(request: "Request", stop: Stop) -> None:
         refuse_errors(found)
         display.line(f"run {request.run}")
         outcome = run_plan(request, plan, found, display, stop)
+        report_after(outcome.run, display)
     validation = outcome.validation
     score = validation.score
     rows = [
@@ -294,6 +242,7 @@ def _train_shown(request: "Request", stop: Stop) -> None:
 
 def _train_all(request: "Request") -> None:
     from unetseg.console import Display, show_findings
+    from unetseg.report.after import report_after
     from unetseg.training import plan_for, refuse_errors
     from unetseg.training.cross_validation import run_folds
 
@@ -303,6 +252,8 @@ def _train_all(request: "Request") -> None:
         refuse_errors(inspection)
         display.line(f"run {request.run}")
         outcome = run_folds(request, plan, inspection, display, stop)
+        if outcome.finished:
+            report_after(outcome.run, display)
     if outcome.found is None:
         typer.echo(f"stopped; the same command goes on in {outcome.run}", err=True)
         raise typer.Exit(130)

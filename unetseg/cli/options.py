@@ -5,6 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from unetseg.arguments import fold_of
+from unetseg.errors import UsageError
+
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Devices = Annotated[
     str | None, typer.Option(help="Several at once: how many, as in 4, or which cards, as in 0,2.")
@@ -57,7 +60,19 @@ Group = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Of everything random.")]
 Data = Annotated[Path, typer.Argument(help="A folder of images and masks, or a CSV file.")]
+Html = Annotated[bool, typer.Option("--html", help="Write a page named after the command, here.")]
+PageFile = Annotated[Path | None, typer.Option("--page", help="Write the page to this file.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without the cases that fail.")]
+
+
+def division(fold: str | None, folds: int | None) -> dict[str, int]:
+    """The plan values of `--fold` and `--folds`, of which a training has one at most."""
+    if fold is not None and folds is not None:
+        raise UsageError("give --fold to train one, or --folds to train all", where="--fold")
+    if fold is None:
+        return {} if folds is None else {"training__fold": 0, "training__folds": folds}
+    number, of = fold_of(fold)
+    return {"training__fold": number, "training__folds": of}
 
 
 def overrides(settings: list[str] | None, **named: Any) -> dict[str, Any]:
@@ -69,3 +84,15 @@ def overrides(settings: list[str] | None, **named: Any) -> dict[str, Any]:
         if value is not None:
             values[key.replace("__", ".")] = value
     return values
+
+
+def page_asked(html: bool, page: Path | None, name: str) -> Path | None:
+    """Where a page is wanted, if one is. Raises UsageError if none may be written there.
+
+    name : of the file, if the person gives none
+    """
+    if page is None and not html:
+        return None
+    from unetseg.pages.writing import checked_page
+
+    return checked_page(page or Path(name))

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from unetseg.cli.options import Ignore, Objects
-from unetseg.errors import one_line
+from unetseg.cli.options import Html, Ignore, Objects, PageFile, page_asked
+from unetseg.errors import DataError, UsageError, one_line
 
 
 def evaluate(
@@ -17,6 +17,24 @@ def evaluate(
         Path | None, typer.Option("-o", "--output", help="A CSV file, one row per case and class.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    summary: Annotated[
+        Path | None, typer.Option(help="A JSON file: means, intervals, the comparison.")
+    ] = None,
+    html: Html = False,
+    page: PageFile = None,
+    scans: Annotated[
+        Path | None, typer.Option(help="What the masks lie on, for the pictures of the page.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Other masks of the same cases, to compare these with.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Which cases belong together, for the intervals: a regular expression with one"
+            " group, searched in their names, as in '^(patient[0-9]+)_'."
+        ),
+    ] = None,
     tolerance: Annotated[
         float | None, typer.Option(help="Of the surface Dice, in the scan's unit; one voxel.")
     ] = None,
@@ -39,45 +57,70 @@ def evaluate(
     ] = None,
     ignore_label: Ignore = None,
 ) -> None:
-    """Compare masks with the truth.
+    """Compare masks with the truth, and with other masks.
 
     Classes: Dice, IoU, precision, recall, HD95, ASSD, surface Dice. Masks whose values number
     objects: average precision, F1, panoptic quality, AJI, counts, merges and splits.
     """
     from unetseg import evaluation
     from unetseg.arguments import regions_of, shares_of
-    from unetseg.console import Display, print_object_scores, print_scores
+    from unetseg.console import Display, print_outcome
 
+    path = page_asked(html, page, "evaluation.html")
+    if scans is not None and path is None:
+        raise UsageError("scans are for the page", where="--scans", hint="give --html as well")
+    if scans is not None and not scans.exists():
+        raise DataError("does not exist", where=scans, hint="check the path")
+    resampling = evaluation.Resampling()
+    if group is not None:
+        names = [name for name, _, _ in evaluation.pair(truth, predicted)]
+        resampling = evaluation.Resampling(evaluation.groups_of(names, group))
+    if against is not None:
+        # Before the first set is scored, which may take long.
+        evaluation.pair(truth, against)
     data = None
     if model is not None:
         from unetseg.checkpoint import load_plan
 
         data = load_plan(model).data
-    with Display() as display:
-        found = evaluation.evaluate(
-            truth,
-            predicted,
-            regions=regions_of(regions) if regions is not None else (),
-            data=data,
-            ignore_value=ignore_label,
-            tolerance=tolerance,
-            geometry_tolerance=geometry_tolerance,
-            merge_labels=merge_labels,
-            objects=objects,
-            thresholds=shares_of(thresholds, where="--thresholds"),
-            listener=display,
-        )
+
+    def scored(masks: Path, *, objects: bool | None) -> evaluation.Evaluation:
+        with Display() as display:
+            return evaluation.evaluate(
+                truth,
+                masks,
+                regions=regions_of(regions) if regions is not None else (),
+                data=data,
+                ignore_value=ignore_label,
+                tolerance=tolerance,
+                geometry_tolerance=geometry_tolerance,
+                merge_labels=merge_labels,
+                objects=objects,
+                thresholds=shares_of(thresholds, where="--thresholds"),
+                listener=display,
+            )
+
+    found = scored(predicted, objects=objects)
+    # Both in the same way, whatever the others look like.
+    other = None if against is None else scored(against, objects=found.are_objects)
+    outcome = evaluation.Outcome(truth, predicted, found, resampling, against, other)
     if output is not None:
         evaluation.write_csv(found, output)
+    if summary is not None:
+        evaluation.write_summary(outcome, summary)
     if as_json:
         for row in evaluation.to_json(found):
             typer.echo(json.dumps(row))
-    elif found.are_objects and found.scores:
-        print_object_scores(found)
-    elif found.scores:
-        print_scores(evaluation.summarise(found), found.unit)
-    if found.failures:
-        for name, error in found.failures:
+    else:
+        print_outcome(outcome)
+    if path is not None:
+        from unetseg.pages.writing import write_page
+        from unetseg.report.scoring import page_of
+
+        write_page(page_of(outcome, scans), path)
+        typer.echo(path, err=as_json)
+    if outcome.failures:
+        for name, error in outcome.failures:
             typer.echo(f"failed: {one_line(name)}: {error}", err=True)
         raise typer.Exit(1 if found.scores else 3)
 
