@@ -13,7 +13,7 @@ from pathlib import Path
 
 from accuracy import surroundings
 
-from unetseg.studies.spread import spread
+from unetseg.metrics.spread import spread
 
 FACTORS = ("encoder", "depth", "skip")
 

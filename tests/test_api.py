@@ -14,6 +14,7 @@ from unetseg import Predictor, cross_validate, evaluate, predict, train
 from unetseg.dataset.loading import load_scan
 from unetseg.errors import UsageError
 from unetseg.records import Case, EpochDone, Event
+from unetseg.runs import read_run
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,9 @@ def test_train_predict_evaluate(tmp_path: Path) -> None:
         listener=events.append,
     )
     assert sum(isinstance(event, EpochDone) for event in events) == 2
+    assert (outcome.run / "report.html").is_file()
+    command = read_run(outcome.run).command
+    assert command.startswith(f"unetseg.train({str(data)!r}, {str(outcome.run)!r}, settings={{")
     scans = sorted((data / "images").iterdir())
     done = predict(scans, tmp_path / "out", model=outcome.run, device="cpu")
     assert [record.status for record in done] == ["done"] * 4

@@ -443,6 +443,8 @@ def test_interrupted_once_it_saves_and_ends_well(endless: Training, number: int)
     assert description["facts"]["finished"] is False
     assert description["facts"]["step"] > 0
     assert (endless.folder / "run" / "resume" / "state.safetensors").is_file()
+    assert (endless.folder / "run" / "report.html").is_file()
+    assert "report run/report.html" in text
 
 
 @pytest.mark.slow
@@ -524,6 +526,11 @@ def test_from_sample_to_scores(tmp_path: Path) -> None:
     shown = good("train", data, "--epochs", 1, "--device", "cpu", *small)
     assert shown.stdout.splitlines()[-1] == "runs/train-001"
     assert "Dice on" in shown.stdout
+    assert (tmp_path / "runs" / "train-001" / "report.html").is_file()
+    origin = json.loads((tmp_path / "runs" / "train-001" / "run.json").read_text())
+    assert origin["command"].startswith(f"unetseg train {data} --epochs 1 --device cpu --set ")
+    (listed,) = (json.loads(line) for line in good("runs", "--json").stdout.splitlines())
+    assert (listed["run"], listed["state"]) == ("runs/train-001", "finished")
     test = tmp_path / "sample" / "mr" / "test"
     scan, *_ = sorted((test / "images").iterdir())
     shown = good("predict", scan, "-o", "out", "--device", "cpu", "--overlay", "--probabilities")

@@ -43,6 +43,7 @@ def shown(folder: Path) -> Iterator[str]:
 
 def test_tables_of_classes_and_folds_and_the_run(folder: Path, shown: str) -> None:
     assert shown.splitlines()[-1] == "run"
+    assert (folder / "run" / "report.html").is_file()
     tables = cells(shown)
     with (folder / "run" / "out_of_fold.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -190,9 +190,10 @@ def test_large_structures_survive_resampling(grid, data):
         grid.spacing[axis] * factor for axis, factor in zip(order, factors, strict=True)
     )
     back, prepared = there_and_back(labels, grid, data_plan(grid.ndim, spacing=spacing))
-    assert dice(back == 1, labels == 1) > 0.95
+    there = dice(back == 1, labels == 1)
+    assert there > 0.9
     # Mirrored, the off-centre body would not fit.
-    assert dice(np.flip(back == 1), labels == 1) < 0.95
+    assert dice(np.flip(back == 1), labels == 1) < there
     placed = prepared.placement.grid
     edges = np.array(placed.spacing) * placed.shape
     np.testing.assert_allclose(edges, [grid.spacing[a] * grid.shape[a] for a in order])

@@ -143,8 +143,8 @@ def test_a_mask_without_a_known_voxel_is_told(tmp_path: Path) -> None:
     write_volume(data / "labels" / "case_2.nii.gz", slices(np.zeros((20,) * 3, np.uint8), None))
     told = {each.sentence for each in inspect(find_cases(data), ignore_value=UNKNOWN).findings}
     assert told == {
-        "1 masks hold nothing but the ignored value: case_1",
-        "1 masks are background only: case_2",
+        "1 mask holds nothing but the ignored value: case_1",
+        "1 mask is background only: case_2",
     }
 
 
