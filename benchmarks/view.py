@@ -1,6 +1,6 @@
 """How long it takes from the command until a volume and its mask are on the screen.
 
-    python benchmarks/view.py [--repeats 5] [--size 182 218 182]
+    python benchmarks/view.py [--repeats 5] [--size 182 218 182] [--results FILE.json]
 
 Makes a scan like a brain and a mask of two classes (.nii.gz), starts `unetseg view --no-open` and
 opens the address that it prints in a headless Chromium that runs already, as a person's browser
@@ -10,8 +10,8 @@ browser of its own. Prints a table: the median, the fastest and the slowest.
 """
 
 import argparse
+import json
 import platform
-import signal
 import statistics
 import subprocess
 import sys
@@ -23,6 +23,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from accuracy import surroundings
 from playwright.sync_api import sync_playwright
 from scipy import ndimage
 
@@ -63,7 +64,7 @@ def on_screen(started: Any, files: tuple[Path, Path]) -> float:
             raise SystemExit(failed)
         return float(page.evaluate("document.documentElement.dataset.drawn")) / 1000 - start
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait()
         page.close()
 
@@ -75,10 +76,11 @@ def seconds_of(*command: str) -> float:
     return time.monotonic() - start
 
 
-def row(name: str, measure: Callable[[], float], repeats: int) -> None:
+def row(name: str, measure: Callable[[], float], repeats: int) -> dict[str, Any]:
     """Measure, and print a line."""
     found = [measure() for _ in range(repeats)]
     print(f"{name:46} {statistics.median(found):6.2f} {min(found):6.2f} {max(found):6.2f}")
+    return {"what": name, "seconds": [round(each, 2) for each in found]}
 
 
 def main() -> None:
@@ -86,6 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--size", type=int, nargs=3, default=(182, 218, 182))
+    parser.add_argument("--results", type=Path)
     given = parser.parse_args()
     imports = "import unetseg.cli, unetseg.viewer.server, nibabel"
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -94,19 +97,22 @@ def main() -> None:
         started = playwright.chromium.launch(executable_path=browser(), args=options())
         print(f"{platform.platform()}, {'x'.join(map(str, given.size))}, seconds")
         print(f"{'':46} median   min    max")
-        row("python", lambda: seconds_of(sys.executable, "-c", "pass"), given.repeats)
-        row(
-            "python with the imports",
-            lambda: seconds_of(sys.executable, "-c", imports),
-            given.repeats,
-        )
-        row("command to picture, browser running", lambda: on_screen(started, files), given.repeats)
-        row(
-            "command to PNG, browser started by it",
-            lambda: seconds_of(*VIEW, *map(str, files), "--screenshot", picture),
-            given.repeats,
-        )
+        rows = [
+            row(name, measure, given.repeats)
+            for name, measure in (
+                ("python", lambda: seconds_of(sys.executable, "-c", "pass")),
+                ("python with the imports", lambda: seconds_of(sys.executable, "-c", imports)),
+                ("command to picture, browser running", lambda: on_screen(started, files)),
+                (
+                    "command to PNG, browser started by it",
+                    lambda: seconds_of(*VIEW, *map(str, files), "--screenshot", picture),
+                ),
+            )
+        ]
         started.close()
+    if given.results:
+        result = {"size": given.size, "rows": rows, **surroundings()}
+        given.results.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
