@@ -12,7 +12,7 @@ from scipy.ndimage import binary_erosion
 from skimage.segmentation import expand_labels
 
 from unetseg.formats import open_scan
-from unetseg.geometry import Geometry
+from unetseg.geometry import Geometry, Unit
 from unetseg.pages import thinning
 from unetseg.pages.colouring import coloured
 from unetseg.records import Case, Mask, Scan, Source
@@ -280,3 +280,20 @@ def test_the_overlay_of_objects_of_real_nuclei(real_data: Path, tmp_path: Path) 
         assert target.read_bytes() == again.read_bytes()
         picture = np.asarray(Image.open(target))
         assert sum(tinted(picture, colour).any() for colour in COLOURS) > 3
+
+
+@pytest.mark.parametrize(("unit", "edge", "words"), [("mm", 0.5, 50.0), ("um", 2.0, 200.0)])
+def test_a_bar_of_a_round_length(unit: Unit, edge: float, words: float) -> None:
+    """Of 400 pixels the bar takes a quarter at most."""
+    geometry = Geometry.from_spacing((SIZE, SIZE), (edge, edge), unit)
+    none = np.zeros((SIZE, SIZE), np.uint8)
+    dark = Scan(np.zeros((1, SIZE, SIZE), np.uint8), geometry, ("0",), Source(Path("x"), "none"))
+    picture = overlay(dark, Mask(none, geometry))
+    (line,) = np.flatnonzero((picture == 255).all(-1).sum(1) > 40)
+    row = np.flatnonzero((picture[line] == 255).all(-1))
+    assert line == SIZE - 6
+    assert (row[-1] - row[0]) * edge == pytest.approx(words)
+    # Where the size of a pixel is not known, nothing claims to know it.
+    unknown = Geometry.from_spacing((SIZE, SIZE), (1.0, 1.0), "px")
+    bare = Scan(dark.array, unknown, ("0",), dark.source)
+    assert not overlay(bare, Mask(none, unknown)).any()

@@ -208,6 +208,27 @@ def test_zoom_and_pan_by_keys_and_pointer(show: Callable[..., Watched], image: E
     assert watched.page.inner_text("#readout").startswith("x ")
 
 
+def test_a_bar_is_as_long_as_it_says(tmp_path: Path, show: Callable[..., Watched]) -> None:
+    """400 pixels of 0.5 um: the bar is at most a quarter of what is seen, so 20 um at first."""
+    grey = np.full((300, 400), GREY, np.uint8)
+    grey[:3], grey[-3:] = 0, 255
+    plain, sized = tmp_path / "plain.tif", tmp_path / "sized.ome.tif"
+    tifffile.imwrite(plain, grey)
+    size = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(sized, grey, metadata={"axes": "YX", **size})
+    without, watched = (pixels(show(of_files(path, []))) for path in (plain, sized))
+    height, width = watched.shape[:2]
+    scale = min(height / 300, width / 400)
+    line = is_colour(watched, (255, 255, 255))[height - 12]
+    ends = np.flatnonzero(line)
+    longest = min(160, width / 4) / scale * 0.5
+    expected = max(each for each in (1, 2, 5, 10, 20, 50) if each <= longest)
+    assert ends[-1] - ends[0] + 1 == pytest.approx(expected / 0.5 * scale, abs=2)
+    assert ends[0] == pytest.approx(12, abs=1)
+    # Where the size of a pixel is not known, no bar claims to know it.
+    assert not is_colour(without, (255, 255, 255))[height - 12].any()
+
+
 def test_pixels_are_squares_when_they_are_large(
     tmp_path: Path, show: Callable[..., Watched]
 ) -> None:

@@ -74,17 +74,29 @@ def _line(ring: Ring) -> str:
 
 def _bar(picture: Picture) -> str:
     """A bar of a round length, where the size of the pixels is known."""
-    unit = _UNITS.get(picture.unit)
-    if unit is None or picture.pixel_size is None:
+    if picture.pixel_size is None:
         return ""
-    extent = picture.pixels.shape[1] * picture.pixel_size
-    length = round_length(extent * _LONGEST_BAR)
-    end = 4 + 100 * length / extent
-    where = f'x1="4%" x2="{end:.2f}%" y1="95%" y2="95%"'
+    bar = bar_of(picture.pixels.shape[1] * picture.pixel_size, picture.unit)
+    if bar is None:
+        return ""
+    share, text = bar
+    where = f'x1="4%" x2="{4 + 100 * share:.2f}%" y1="95%" y2="95%"'
     return (
         f'<svg class="bar" aria-hidden="true"><line class="under" {where}/><line {where}/>'
-        f'<text x="4%" y="95%" dy="-6">{length:g} {unit}</text></svg>'
+        f'<text x="4%" y="95%" dy="-6">{text}</text></svg>'
     )
+
+
+def bar_of(extent: float, unit: str) -> tuple[float, str] | None:
+    """A scale bar's share of the width of a picture, and its length in words.
+
+    extent : width of the picture, in the unit; None where the unit has no size
+    """
+    name = _UNITS.get(unit)
+    if name is None:
+        return None
+    length = round_length(extent * _LONGEST_BAR)
+    return length / extent, f"{length:g} {name}"
 
 
 def round_length(longest: float) -> float:

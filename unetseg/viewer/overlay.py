@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 
 from unetseg.colours import COLOURS, of_value
 from unetseg.files import replacing
+from unetseg.geometry import Unit
 from unetseg.pages.colouring import coloured
+from unetseg.pages.drawing import bar_of
 from unetseg.pages.slices import as_bytes, brightness, planes, seen_channels
 from unetseg.pages.thinning import shown
 from unetseg.records import Case, Mask, Scan
@@ -18,6 +20,7 @@ from unetseg.records import Case, Mask, Scan
 # Small slices are enlarged so that a person sees them, and the outline stays one pixel wide.
 _SMALLEST_EDGE = 384
 _GAP = 6
+_FONT_SIZE = 11
 
 
 def write_overlay(case: Case, mask_path: Path, path: Path, *, has_objects: bool = False) -> None:
@@ -55,12 +58,12 @@ def overlay(scan: Scan, mask: Mask, *, has_objects: bool = False) -> NDArray[np.
     values = np.union1d(values, [0])
     ranks = [np.searchsorted(values, labels) for _, labels in slices]
     palette = _palette(ranks, values, has_objects=has_objects)
-    return _side_by_side(
-        [
-            _slice(_three(as_bytes(picked, window)), rank, edge, palette)
-            for (picked, _), rank, edge in zip(slices, ranks, edges, strict=True)
-        ]
-    )
+    drawn = []
+    for (picked, _), rank, edge in zip(slices, ranks, edges, strict=True):
+        picture = _slice(_three(as_bytes(picked, window)), rank, edge, palette)
+        extent = rank.shape[1] * edge[1]
+        drawn.append(_with_bar(picture, extent, scan.geometry.unit))
+    return _side_by_side(drawn)
 
 
 def _palette(
@@ -105,6 +108,26 @@ def _slice(
     edge = find_boundaries(large, mode="inner", connectivity=1)
     picture[edge] = palette[large[edge]]
     return picture
+
+
+def _with_bar(picture: NDArray[np.uint8], extent: float, unit: Unit) -> NDArray[np.uint8]:
+    """The picture with a bar of a round length, where the size of its pixels is known.
+
+    extent : width of the picture, in the unit
+    """
+    bar = bar_of(extent, unit)
+    if bar is None:
+        return picture
+    share, text = bar
+    image = Image.fromarray(picture)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(_FONT_SIZE)
+    left, bottom = _GAP, picture.shape[0] - _GAP
+    right = left + round(share * picture.shape[1])
+    draw.line([(left - 1, bottom), (right + 1, bottom)], fill="black", width=3)
+    draw.line([(left, bottom), (right, bottom)], fill="white", width=1)
+    above = (left, bottom - 4)
+    draw.text(above, text, "white", font, "ls", stroke_width=1, stroke_fill="black")
+    return np.array(image)
 
 
 def _side_by_side(slices: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -63,6 +63,7 @@ _OWN = {
         "outlines.js",
         "panel.js",
         "reading.js",
+        "scalebar.js",
     )
 }
 _CASE = re.compile(

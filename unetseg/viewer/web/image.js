@@ -2,6 +2,7 @@
 
 import { query, readArray, shown } from "./reading.js";
 import { stroke, trace } from "./outlines.js";
+import { drawBar } from "./scalebar.js";
 import { Tiles } from "./tiles.js";
 
 // Device pixels per image pixel from which on pixels are shown as squares.
@@ -228,6 +229,8 @@ export class ImageView {
         }
       });
     });
+    const { unit, spacing } = this.facts;
+    drawBar(over, frame.dx / spacing[0], unit, [0, 0, width, height]);
     this.tiles.fetchWaiting();
     if (!missing) this.drawn();
   }

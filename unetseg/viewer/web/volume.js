@@ -2,6 +2,7 @@
 
 import { parseNifti, query, readArray, readBuffer, shown, withBytes } from "./reading.js";
 import { stroke, trace } from "./outlines.js";
+import { drawBar } from "./scalebar.js";
 
 // Numbers of NiiVue's own: what a layout is called there.
 const LAYOUTS = { all: 3, axial: 0, coronal: 1, sagittal: 2, render: 4 };
@@ -225,10 +226,13 @@ export class VolumeView {
     }
     const context = lines.getContext("2d");
     context.clearRect(0, 0, lines.width, lines.height);
-    if (!this.masks || state.style !== "outlines") return;
+    if (!this.scan) return;
     nv.screenSlices.forEach((slice, place) => {
       if (slice.axCorSag > 2) return;
       const frame = this.frameOf(slice, place);
+      const edge = this.scan.volume.pixDimsRAS[PLANES[slice.axCorSag][0] + 1];
+      drawBar(context, Math.abs(frame.dx) / edge, this.facts.unit, frame.box);
+      if (!this.masks || state.style !== "outlines") return;
       context.save();
       context.beginPath();
       context.rect(...frame.box);
