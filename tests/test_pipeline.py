@@ -1,5 +1,7 @@
 """The mask lies on the scan: whatever the affine, the sizes and the number of axes."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -435,3 +437,16 @@ def test_ignored_voxels_stay_ignored_on_another_grid():
     assert truth[:, 0].tolist()[-3:] == [IGNORED] * 3
     # Between classes 1 and -1 a mixture would make a 0 that nobody drew.
     assert set(truth.unique().tolist()) == {1, IGNORED}
+
+
+def test_threads_may_be_the_first_to_normalise():
+    """In a new process, where the first use imports what it needs."""
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "import torch\n"
+        "from unetseg.pipeline.intensity import Intensity\n"
+        "def work(_): return float(Intensity(1, 2).apply(torch.full((2, 2), 5.0)).mean())\n"
+        "with ThreadPoolExecutor(8) as pool: print(*pool.map(work, range(8)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["2.0"] * 8, done.stderr

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from threading import Lock
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +12,7 @@ from unetseg.config import DataPlan
 
 # The percentiles that become 0 and 1; specks and dead pixels lie beyond them.
 _DARK, _BRIGHT = 1.0, 99.8
+_IMPORTING = Lock()
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,11 @@ class Intensity:
 
     def apply(self, channel: Tensor) -> Tensor:
         """(*S) -> (*S), both float32."""
-        # Seconds to import, which a command that only looks at data does without.
-        from monai.data.meta_tensor import MetaTensor
-        from monai.transforms.intensity.array import NormalizeIntensity
+        # Seconds to import, which a command that only looks at data does without. One thread at a
+        # time: its modules import one another, and two that begin at two ends wait for ever.
+        with _IMPORTING:
+            from monai.data.meta_tensor import MetaTensor
+            from monai.transforms.intensity.array import NormalizeIntensity
 
         if self.low > -inf or self.high < inf:
             channel = channel.clamp(self.low, self.high)
