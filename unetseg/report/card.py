@@ -44,7 +44,8 @@ def card(record: RunRecord, cases: Ranked | None) -> Section:
 
 def _rows(record: RunRecord, cases: Ranked | None) -> Iterator[tuple[str, str]]:
     plan, facts = record.plan, record.facts
-    assert facts is not None
+    if facts is None:
+        return
     network = plan.network
     yield "intended use", _TO_FILL_IN
     yield (

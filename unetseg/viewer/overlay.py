@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 
 from unetseg.colours import COLOURS, of_value
+from unetseg.errors import DataError
 from unetseg.files import replacing
 from unetseg.geometry import Unit
 from unetseg.pages.colouring import coloured
@@ -32,7 +33,8 @@ def write_overlay(case: Case, mask_path: Path, path: Path, *, has_objects: bool 
     scan nor the mask is ever whole in memory.
     """
     scan, (mask,) = shown(case, (mask_path,))
-    assert mask is not None
+    if mask is None:
+        raise DataError("no mask to draw", where=mask_path)
     picture = overlay(scan, mask, has_objects=has_objects)
     with replacing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")

@@ -48,7 +48,8 @@ def read_reduced(read: Read, box: Box, steps: Sequence[int], block: Sequence[int
             for a, step, part in zip(inner, steps, box, strict=True)
         )
         out[(..., *place)] = values
-    assert out is not None, "a box holds voxels"
+    if out is None:
+        raise ValueError(f"a box without voxels: {box}")
     return out
 
 
