@@ -127,6 +127,6 @@ def test_memory_that_is_short_is_said(plan):
     notes = []
     mask = segmenter.mask(image, listener=notes.append)
     assert [note.text for note in notes if isinstance(note, Note)] == [
-        "out of memory: 1 windows at a time from here on"
+        "out of memory: one window at a time from here on"
     ]
     assert (mask.array == plain).all()

@@ -74,6 +74,7 @@ class Steps:
 @dataclass
 class Device:
     name: str
+    most_together: int = 1
 
     @property
     def machine(self) -> Machine:

@@ -28,9 +28,7 @@ def slide(network, image, patch, overlap=0.5, batch=2, *, smallest=None, box=Non
     tiling = Tiling.of(size, patch, overlap, smallest)
     result = None
     last = box[walk.axis].start
-    parts = slabs(
-        network, reader(image), tiling, walk, box=box, device=CPU, smaller=lambda batch: None
-    )
+    parts = slabs(network, reader(image), tiling, walk, box=box, device=CPU, told=lambda text: None)
     for planes, outputs in parts:
         assert outputs.dtype == walk.dtype or tiling.count == 1
         if result is None:
@@ -254,13 +252,87 @@ def test_fewer_windows_at_a_time_when_memory_is_short():
         Walk(0, 8),
         box=(slice(0, 64), slice(0, 4)),
         device=CPU,
-        smaller=said.append,
+        told=said.append,
     )
     result = torch.zeros(1, 64, 4)
     for planes, outputs in parts:
         result[:, planes] = outputs.movedim(-1, 0)
     torch.testing.assert_close(result, image)
-    assert said == [4, 2, 1]
+    ends = "at a time from here on"
+    assert said == [f"out of memory: {n} {ends}" for n in ("4 windows", "2 windows", "one window")]
+
+
+# Another device than "cpu" by its name, so that outputs can be moved away from it.
+CARD = torch.device("cpu", 0)
+
+
+def crowded(image, said, full=()):
+    """The result on a card that is full at the calls of these numbers."""
+    calls = []
+
+    def network(x):
+        calls.append(len(x))
+        if len(calls) in full:
+            raise RuntimeError("CUDA out of memory")
+        return ramp(x)
+
+    size = tuple(image.shape[1:])
+    result = torch.zeros(2, *size)
+    tiling = Tiling.of(size, (8, 4), 0.5)
+    box = tuple(slice(0, n) for n in size)
+    with torch.inference_mode():
+        for planes, outputs in slabs(
+            network,
+            reader(image),
+            tiling,
+            Walk(0, 2, on_device=True),
+            box=box,
+            device=CARD,
+            told=said.append,
+        ):
+            result[:, planes] = outputs.movedim(-1, 0)
+    return result
+
+
+def test_outputs_wait_in_host_memory_when_one_window_does_not_fit_beside_them():
+    image = noise(1, (64, 4))
+    said = []
+    expected = crowded(image, said)
+    assert said == []
+    # The fifth call has two windows, the sixth one of them, and the next one again.
+    result = crowded(image, said, full=(5, 6))
+    assert torch.equal(result, expected)
+    assert said == [
+        "out of memory: one window at a time from here on",
+        "out of memory: outputs wait in host memory from here on",
+    ]
+
+
+def test_outputs_wait_in_host_memory_when_there_is_no_room_for_any(monkeypatch):
+    image = noise(1, (64, 4))
+    said = []
+    expected = crowded(image, said)
+    honest = torch.zeros
+
+    def zeros(*size, device=None, **more):
+        if device == CARD:
+            raise RuntimeError("CUDA out of memory")
+        return honest(*size, device=device, **more)
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    result = crowded(image, said)
+    assert torch.equal(result, expected)
+    assert said == ["out of memory: outputs wait in host memory from here on"]
+
+
+def test_a_window_that_nothing_makes_room_for_is_raised():
+    said = []
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+        crowded(noise(1, (64, 4)), said, full=range(5, 99))
+    assert said == [
+        "out of memory: one window at a time from here on",
+        "out of memory: outputs wait in host memory from here on",
+    ]
 
 
 @pytest.mark.parametrize("message", ["CUDA out of memory", "size mismatch"])

@@ -35,7 +35,7 @@ def grid_outputs(segmenter: Segmenter, image: GridImage) -> Tensor:
             walk,
             box=tuple(slice(0, size) for size in grid),
             device=segmenter.device,
-            smaller=lambda batch: None,
+            told=lambda text: None,
         )
         result = None
         for planes, outputs in parts:

@@ -107,6 +107,53 @@ class Walk:
 Network = Callable[[Tensor], Tensor]
 Reader = Callable[[Box], Tensor]
 
+_HOST = torch.device("cpu")
+_FEWER = "out of memory: {count} at a time from here on"
+_ELSEWHERE = "out of memory: outputs wait in host memory from here on"
+
+
+class Batches:
+    """Windows through a network, several at once, and fewer where memory is short.
+
+    network : (B, C, *window) -> (B, K, *window)
+    size : windows that go through it together
+    told : hears how they go on when memory runs out
+    room : asked for memory once a single window does not fit; whether there is more of it now
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        size: int,
+        device: torch.device,
+        told: Callable[[str], None],
+        room: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.size = size
+        self._network, self._device, self._told, self._room = network, device, told, room
+
+    def __call__(self, windows: Sequence[Tensor]) -> list[Tensor]:
+        """The (K, *window) float32 outputs of each (C, *window).
+
+        Raises RuntimeError if memory does not suffice for a single window.
+        """
+        done: list[Tensor] = []
+        while len(done) < len(windows):
+            group = windows[len(done) : len(done) + self.size]
+            try:
+                done += self._network(torch.stack(list(group)).to(self._device)).float()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                # The windows that are done stay done.
+                if len(group) > 1:
+                    self.size = len(group) // 2
+                    count = f"{self.size} windows" if self.size > 1 else "one window"
+                    self._told(_FEWER.format(count=count))
+                elif not self._room():
+                    raise
+        return done
+
 
 def slabs(
     network: Network,
@@ -116,21 +163,34 @@ def slabs(
     *,
     box: Box,
     device: torch.device,
-    smaller: Callable[[int], None],
+    told: Callable[[str], None],
 ) -> Iterator[tuple[slice, Tensor]]:
     """The network's outputs in a box, blended where windows overlap.
 
     network : (B, C, *window) -> (B, K, *window)
     image : box inside the tiling's size -> (C, *box), on any device
-    smaller : told how many windows go together from now on when memory runs out
+    told : hears how it goes on when memory runs out: with fewer windows at a time, then with
+        outputs that wait in host memory
 
     Yields parts along the axis of the walk: where in the image, and the outputs
     (planes, *others, K) in the walk's dtype. Each begins with the last plane of the one before, as
     who interpolates needs both sides. The memory is used again by the next part.
     Raises RuntimeError if memory does not suffice for a single window.
     """
-    runner = _Runner(network, image, tiling, walk.batch, device, smaller)
-    place = device if walk.on_device else torch.device("cpu")
+    ring: _Ring | None = None
+    place = device if walk.on_device else _HOST
+
+    def make_room() -> bool:
+        nonlocal place
+        if place == _HOST:
+            return False
+        place = _HOST
+        if ring is not None:
+            ring.move(place)
+        told(_ELSEWHERE)
+        return True
+
+    runner = _Runner(Batches(network, walk.batch, device, told, make_room), image, tiling)
     axis = walk.axis
     if tiling.count == 1:
         outputs = next(runner([(0,) * len(box)])).movedim(0, -1)[box]
@@ -142,7 +202,6 @@ def slabs(
     others = (each for a, each in enumerate(numbers) if a != axis)
     # Batches go on from one row of windows to the next.
     corners = [(*row[:axis], i, *row[axis:]) for i, *row in product(numbers[axis], *others)]
-    ring: _Ring | None = None
     for corner, outputs in zip(corners, runner(corners), strict=True):
         first = tiling.first[axis][corner[axis]]
         weights = reduce(
@@ -150,7 +209,12 @@ def slabs(
             [share[i] for share, i in zip(shares, corner, strict=True)],
         )
         if ring is None:
-            ring = _Ring(tiling, walk, box, len(outputs), first, place)
+            try:
+                ring = _Ring(tiling, walk, box, len(outputs), first, place)
+            except RuntimeError as error:
+                if not (is_out_of_memory(error) and make_room()):
+                    raise
+                ring = _Ring(tiling, walk, box, len(outputs), first, place)
         yield from ring.finished(first)
         ring.add(outputs.movedim(0, -1).to(place), weights.to(place), corner)
     if ring is None:
@@ -179,6 +243,10 @@ class _Ring:
         others = [size for axis, size in enumerate(sizes_of(box)) if axis != walk.axis]
         self._planes = torch.zeros((self._depth, *others, outputs), dtype=walk.dtype, device=device)
         self._first = self._done = first
+
+    def move(self, device: torch.device) -> None:
+        """Have the planes wait there."""
+        self._planes = self._planes.to(device)
 
     def add(self, outputs: Tensor, weights: Tensor, corner: Sequence[int]) -> None:
         """Add a window's (*window, K) outputs with their (*window) weights."""
@@ -227,19 +295,10 @@ class _Ring:
 
 
 class _Runner:
-    """Windows through the network: several at once, constant ones only once."""
+    """The windows of an image through a network: constant ones only once."""
 
-    def __init__(
-        self,
-        network: Network,
-        image: Reader,
-        tiling: Tiling,
-        batch: int,
-        device: torch.device,
-        smaller: Callable[[int], None],
-    ) -> None:
-        self._network, self._image, self._tiling = network, image, tiling
-        self._batch, self._device, self._smaller = batch, device, smaller
+    def __init__(self, batches: Batches, image: Reader, tiling: Tiling) -> None:
+        self._batches, self._image, self._tiling = batches, image, tiling
         self._constant: tuple[tuple[float, ...], Tensor] | None = None
 
     def __call__(self, corners: Sequence[Sequence[int]]) -> Iterator[Tensor]:
@@ -254,13 +313,13 @@ class _Runner:
                 known.append((len(waiting) + len(known), self._answer(window, values)))
             else:
                 waiting.append(window)
-            if len(waiting) >= self._batch or (not waiting and known):
+            if len(waiting) >= self._batches.size or (not waiting and known):
                 yield from self._merged(waiting, known)
                 waiting, known = [], []
         yield from self._merged(waiting, known)
 
     def _merged(self, waiting: list[Tensor], known: list[tuple[int, Tensor]]) -> list[Tensor]:
-        results = self._run(waiting) if waiting else []
+        results = self._batches(waiting)
         for place, outputs in known:
             results.insert(place, outputs)
         return results
@@ -272,22 +331,8 @@ class _Runner:
     def _answer(self, window: Tensor, values: tuple[float, ...]) -> Tensor:
         """What the network says to a window without any structure; air, mostly."""
         if self._constant is None or self._constant[0] != values:
-            self._constant = values, self._run([window])[0]
+            self._constant = values, self._batches([window])[0]
         return self._constant[1]
-
-    def _run(self, windows: Sequence[Tensor]) -> list[Tensor]:
-        done: list[Tensor] = []
-        while len(done) < len(windows):
-            group = windows[len(done) : len(done) + self._batch]
-            try:
-                done += self._network(torch.stack(list(group)).to(self._device)).float()
-            except RuntimeError as error:
-                if self._batch == 1 or not is_out_of_memory(error):
-                    raise
-                # The windows that are done stay done.
-                self._batch = max(1, min(self._batch, len(group)) // 2)
-                self._smaller(self._batch)
-        return done
 
 
 def _constants(window: Tensor) -> tuple[float, ...] | None:

@@ -10,6 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
+from torch import Tensor
+
 from unetseg.config import DataPlan
 from unetseg.dataset.loading import load_scan, open_case, time_points, without_voxels
 from unetseg.errors import UnetsegError
@@ -121,18 +123,25 @@ class WholeScan:
     """A case that was read as a whole.
 
     like : the scan without its voxels
+    answer : what the network says, if it has been asked already
     """
 
     job: Job
     like: Scan
     prepared: Prepared
     map_type: str
+    answer: Tensor | None = None
 
     def compute(self, turn: Turn) -> Computed:
         predictor = turn.predictor
         data, grid = predictor.plan.data, self.prepared.placement.scan
         maps = Maps(self.job, self.like, data, self.map_type, turn.writer)
-        found = predictor.pieces(self.prepared, probabilities=bool(maps), listener=turn.listener)
+        found = predictor.pieces(
+            self.prepared,
+            probabilities=bool(maps),
+            answer=self.answer,
+            listener=turn.listener,
+        )
         with closing(found) as pieces:
             numbers = together(turn.watched(pieces, maps), grid.shape)
         return WholeMask(

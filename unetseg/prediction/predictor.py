@@ -5,6 +5,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -12,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import psutil
 from numpy.typing import NDArray
+from torch import Tensor
 
 from unetseg import checkpoint
 from unetseg.config import with_overrides
@@ -166,6 +168,30 @@ class Predictor:
         outlook = self.foresee(header, with_maps=with_maps)
         return outlook.walk, outlook.parts
 
+    @property
+    def most_together(self) -> int:
+        """How many scans may go through the network at once, where each is a single window.
+
+        A card works on one small image hardly faster than on several; the cores of a processor
+        are all busy with one. Limits are worked out for each scan by itself.
+        """
+        is_alone = self.machine.kind == "cpu" or self.limits != Limits()
+        return 1 if is_alone else self.plan.patch.batch
+
+    def lone_window(self, prepared: Prepared) -> tuple[int, ...] | None:
+        """The window that a scan is, if it is a single one whose outputs take little memory."""
+        tiling = self.segmenter.tiling(prepared.placement.grid.shape)
+        waiting = 4 * self.plan.patch.batch * self.task.outputs * prod(tiling.window)
+        return tiling.window if tiling.count == 1 and waiting < _LITTLE else None
+
+    def answers(self, scans: Sequence[Prepared], listener: Listener) -> list[Tensor]:
+        """What the network says to scans of the same lone window, for `pieces`.
+
+        Raises DeviceError if the memory does not suffice for a single one.
+        """
+        with self._turn:
+            return self.segmenter.answers(scans, listener)
+
     def prepare(self, scan: Scan) -> Prepared:
         """The scan on the plan's grid. Raises DataError or ModelError if it does not fit."""
         scan = with_channels(scan, self.plan.data.channels)
@@ -176,9 +202,12 @@ class Predictor:
         prepared: Prepared,
         *,
         probabilities: bool = False,
+        answer: Tensor | None = None,
         listener: Listener = ignore_event,
     ) -> Generator[Piece, None, None]:
         """The class numbers of a scan piece by piece, and the probabilities where asked for.
+
+        answer : of the network, if it has been asked already
 
         Close it if it is left early: until it ends no other scan has its turn.
 
@@ -188,7 +217,12 @@ class Predictor:
             walk, parts = self._way(prepared, with_maps=probabilities)
             for box in parts:
                 yield from self.segmenter.pieces(
-                    prepared, walk, box=box, probabilities=probabilities, listener=listener
+                    prepared,
+                    walk,
+                    box=box,
+                    probabilities=probabilities,
+                    answer=answer,
+                    listener=listener,
                 )
 
     def part(

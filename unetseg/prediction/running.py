@@ -19,6 +19,7 @@ import torch
 from unetseg.devices import is_out_of_memory
 from unetseg.errors import DataError, DeviceError, UnetsegError
 from unetseg.prediction import cases
+from unetseg.prediction.gathering import answered, goes_with_others
 from unetseg.prediction.hands import NAME, Hand
 from unetseg.prediction.outlook import Limits
 from unetseg.prediction.places import Job
@@ -126,13 +127,9 @@ def _line(predictor: Predictor, work: Work) -> None:
     """One device: take jobs until none is left."""
     reader, writer = Hand("reader"), Hand("writer")
 
-    def begin() -> tuple[int, Job, Future[_Attempt[cases.Ready]]] | None:
-        taken = work.next()
-        if taken is None:
-            return None
-        place, job = taken
-        read = partial(cases.read, job, predictor, work.request)
-        return place, job, reader.do(partial(_attempt, job, read))
+    def begin() -> Future[list[_Read]] | None:
+        first = work.next()
+        return None if first is None else reader.do(partial(_read, first, predictor, work))
 
     turn = cases.Turn(predictor, writer, work.check, work.tell)
     behind: list[Future[None]] = []
@@ -141,17 +138,19 @@ def _line(predictor: Predictor, work: Work) -> None:
     try:
         ahead = begin()
         while ahead is not None:
-            place, job, reading = ahead
-            ready = reading.result()
+            group = ahead.result()
             # One scan ahead: the reader goes on while this one is computed.
             ahead = None if alone else begin()
-            computed = ready.then(partial(_computed, job, turn))
-            # What is in memory only for the device's sake must not stay while the next is read.
-            del reading, ready
-            behind.append(writer.do(partial(_written, place, computed, work)))
-            del computed
-            while len(behind) > (0 if alone else 1):
-                behind.pop(0).result()
+            group = _answered(group, turn)
+            while group:
+                place, job, ready = group.pop(0)
+                computed = ready.then(partial(_computed, job, turn))
+                # What is in memory for the device's sake only must not stay there.
+                del ready
+                behind.append(writer.do(partial(_written, place, computed, work)))
+                del computed
+                while len(behind) > (0 if alone else 1):
+                    behind.pop(0).result()
             if alone:
                 ahead = begin()
     except _Stopped:
@@ -211,6 +210,35 @@ def _told(error: UnetsegError | OSError | MemoryError | RuntimeError, job: Job) 
             hint="check permissions and free space",
         )
     return DeviceError("does not fit in memory", where=job.image, hint="close what else uses it")
+
+
+# The place of a job in the results, and what became of its scan.
+_Read = tuple[int, Job, _Attempt[cases.Ready]]
+
+
+def _read(taken: tuple[int, Job] | None, predictor: Predictor, work: Work) -> list[_Read]:
+    """The scan of a job; and those after it that can go through the network with it."""
+    group: list[_Read] = []
+    while taken is not None:
+        place, job = taken
+        group.append((place, job, _attempt(job, partial(cases.read, job, predictor, work.request))))
+        if len(group) == predictor.most_together:
+            break
+        if not goes_with_others(group[-1][-1].value, predictor):
+            break
+        taken = work.next()
+    return group
+
+
+def _answered(group: list[_Read], turn: cases.Turn) -> list[_Read]:
+    """The same, with what the network has said to those that went through it together."""
+    begun = perf_counter()
+    values = answered([ready.value for _, _, ready in group], turn)
+    each = (perf_counter() - begun) / len(group)
+    return [
+        (place, job, replace(ready, value=value, seconds=ready.seconds + each))
+        for (place, job, ready), value in zip(group, values, strict=True)
+    ]
 
 
 def _computed(job: Job, turn: cases.Turn, ready: cases.Ready) -> cases.Computed:

@@ -19,9 +19,7 @@ from unetseg.records import Listener, Mask, Note, ignore_event
 from unetseg.tasks import Task
 from unetseg.tasks.cleaning import Indices
 from unetseg.tasks.pieces import Decoder, Piece, together
-from unetseg.windows import Tiling, Walk, slabs
-
-_SMALLER = "out of memory: {batch} windows at a time from here on"
+from unetseg.windows import Batches, Tiling, Walk, slabs
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ class Segmenter:
         box: Box | None = None,
         probabilities: bool = False,
         only_likeliest: bool = False,
+        answer: Tensor | None = None,
         listener: Listener = ignore_event,
     ) -> Iterator[Piece]:
         """The scan, or a box of it, piece by piece, each as soon as it is finished.
@@ -72,6 +71,7 @@ class Segmenter:
         box : on the scan's own grid
         probabilities : of every class, for each piece
         only_likeliest : with probabilities, that of the likeliest class alone
+        answer : the outputs where they are there already, see `answers`
 
         Raises DeviceError if the memory does not suffice for a single window.
         """
@@ -82,13 +82,13 @@ class Segmenter:
         axes = placement.to_turned
         turned = placement.on_turned(box or whole_box(placement.scan.shape))
         finished = slabs(
-            self._pass(),
+            self._pass() if answer is None else lambda _: answer[None],
             image.read,
             tiling,
             walk,
             box=needed(axes, turned),
             device=self.device,
-            smaller=lambda batch: listener(Note(_SMALLER.format(batch=batch), "warning")),
+            told=_warning(listener),
         )
         parts = planes_on_scan(finished, axes, turned, walk.axis)
         decoder = Decoder(self.task, placement, walk.axis, probabilities, only_likeliest)
@@ -100,6 +100,17 @@ class Segmenter:
             if piece is None:
                 return
             yield piece
+
+    def answers(self, images: Sequence[GridImage], listener: Listener) -> list[Tensor]:
+        """(K, *window) outputs of scans that are one window each, all of the same size.
+
+        Raises DeviceError if the memory does not suffice for a single one.
+        """
+        (tiling,) = {self.tiling(image.placement.grid.shape) for image in images}
+        size = self.plan.patch.batch
+        batches = Batches(self._pass(), size, self.device, _warning(listener))
+        with self._computing():
+            return batches([image.read(whole_box(tiling.window)) for image in images])
 
     def compute(self, windows: Tensor) -> Tensor:
         """(B, C, *window) -> (B, K, *window) on the device, mirrored and by all members."""
@@ -146,3 +157,7 @@ class Segmenter:
             return torch.as_tensor(total) / len(flips)
 
         return mirrored
+
+
+def _warning(listener: Listener) -> Callable[[str], None]:
+    return lambda text: listener(Note(text, "warning"))
