@@ -186,7 +186,13 @@ def test_no_mask_is_refused(tmp_path: Path) -> None:
         Shown(tmp_path / "nothing.tif", OBJECTS)
 
 
-def test_objects_look_like_objects_and_classes_do_not(tmp_path: Path) -> None:
+# Whole, and in parts whose edges go through cells.
+@pytest.mark.parametrize("part", [2048, 7])
+def test_objects_look_like_objects_and_classes_do_not(
+    part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "_PART", part)
+
     def looks(name: str, mask: NDArray[np.integer]) -> bool:
         return looks_like_objects(written(tmp_path / name, mask))
 

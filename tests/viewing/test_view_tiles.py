@@ -15,11 +15,12 @@ from PIL import Image
 
 from unetseg.errors import DataError
 from unetseg.formats import open_levels, open_scan
+from unetseg.formats.voxels import values_of
 from unetseg.geometry import whole_box
 from unetseg.pages.colouring import coloured
 from unetseg.viewer import planes
 from unetseg.viewer.entries import of_files
-from unetseg.viewer.legends import colour_table, labels_of, values_in
+from unetseg.viewer.legends import colour_table, labels_of
 from unetseg.viewer.planes import TILE, Place, Plane, Stored, halvings, shown_type
 from unetseg.viewer.reduced import read_reduced
 from unetseg.viewer.subject import Moment, Subject
@@ -313,7 +314,7 @@ def test_types_of_tiles(stored: str, shown: str) -> None:
 def test_values_and_colours_of_objects(values: list[int]) -> None:
     array = np.array(values).reshape(3, 4)
     ids = sorted(set(values) - {0})
-    assert values_in(array) == tuple(ids)
+    assert values_of(array) == tuple(ids)
     table = colour_table(array)
     if not ids:
         assert table.size == 0
@@ -328,7 +329,7 @@ def test_values_and_colours_of_objects(values: list[int]) -> None:
 
 
 def test_negative_values_are_classes_with_colours() -> None:
-    assert values_in(np.array([[-2, 0], [5, 5]])) == (-2, 5)
+    assert values_of(np.array([[-2, 0], [5, 5]])) == (-2, 5)
     assert [label.value for label in labels_of((-2, 5), ())] == [-2, 5]
     assert colour_table(np.array([[-2, 0], [5, 5]])).size == 0
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from unetseg.errors import AmbiguousAxes, DataError
 from unetseg.exporting.outlines import Polygon, outlined
 from unetseg.formats import open_scan, read_mask
 from unetseg.formats.naming import spatial_letters
+from unetseg.formats.voxels import values_of
+from unetseg.objects import LEAST_OBJECTS
 from unetseg.records import Label, View
 
 Plane = NDArray[np.integer[Any]]
@@ -25,8 +28,10 @@ Plane = NDArray[np.integer[Any]]
 _SLAB_BYTES = 1 << 28
 # Values up to this one are looked up in a list that is as long as the largest.
 _FEW = 1 << 16
-# Objects have this many values at least, and in a plane not more pieces than this times the values.
-_LEAST_OBJECTS, _PIECES = 8, 1.25
+# In a part of a plane, objects are not in more pieces than this times their number.
+_PIECES = 1.25
+# Edge of such a part: numbering the pieces of a whole plane takes eight bytes a pixel.
+_PART = 2048
 
 
 @dataclass(frozen=True)
@@ -176,19 +181,18 @@ def looks_like_objects(path: Path) -> bool:
     values: set[int] = set()
     here = pieces = 0
     for _, plane in Shown(path, Legend(has_objects=False)).planes():
-        own = values_of(plane)
-        values.update(own)
-        here += len(own)
-        pieces += int(measure.label(plane, background=0, connectivity=2).max())
-    return len(values) >= _LEAST_OBJECTS and min(values) > 0 and pieces <= _PIECES * here
+        for part in _parts(plane):
+            # An object at the edge of a part counts in each, as itself and as a piece.
+            own = values_of(part)
+            values.update(own)
+            here += len(own)
+            pieces += int(measure.label(part, background=0, connectivity=2).max())
+    return len(values) >= LEAST_OBJECTS and min(values) > 0 and pieces <= _PIECES * here
 
 
-def values_of(plane: Plane) -> tuple[int, ...]:
-    """The values but 0, in order."""
-    found: set[int] = set()
-    for rows in np.array_split(plane, max(1, plane.size >> 22)):
-        found.update(np.unique(rows).tolist())
-    return tuple(sorted(found - {0}))
+def _parts(plane: Plane) -> Iterator[Plane]:
+    for top, left in product(*(range(0, size, _PART) for size in plane.shape)):
+        yield plane[top : top + _PART, left : left + _PART]
 
 
 def boxes(plane: Plane) -> Iterator[tuple[int, Sequence[slice], NDArray[np.bool_]]]:

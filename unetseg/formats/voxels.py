@@ -14,6 +14,8 @@ COLOURS = ("red", "green", "blue")
 ALPHA = "alpha left out"
 EQUAL_COLOURS = "three equal colours read as grey"
 PALETTE = "palette expanded to colours"
+# Up to this value, marking those that are there is much faster than sorting.
+_COUNTED = 1 << 22
 _INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
 
 
@@ -40,6 +42,20 @@ def checked_values(array: NDArray[Any]) -> NDArray[Any]:
             hint="replace them, for example by 0 or by the background value",
         )
     return array
+
+
+def values_of(array: NDArray[np.integer[Any]]) -> tuple[int, ...]:
+    """The values of a mask but 0, in order."""
+    low, high = int(array.min()), int(array.max())
+    if low >= 0 and high < _COUNTED:
+        flat = array.reshape(-1, order="A")
+        is_there = np.zeros(high + 1, np.bool_)
+        for part in np.array_split(flat, max(1, flat.size >> 22)):
+            is_there[part] = True
+        found = np.flatnonzero(is_there)
+    else:
+        found = np.unique(array)
+    return tuple(int(value) for value in found if value)
 
 
 def grey_or_colours(array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:

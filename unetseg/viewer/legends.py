@@ -8,33 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetseg.colours import of_value
+from unetseg.formats.voxels import values_of
+from unetseg.objects import LEAST_OBJECTS
 from unetseg.pages.colouring import coloured
 from unetseg.records import Label
 from unetseg.viewer.facts import LabelFacts
 
-# Fewer values than this name classes; as `looks_like_objects` has it.
-_LEAST_OBJECTS = 8
 # Planes of a volume in each direction whose touching objects get different colours.
 _PLANES = 48
 # Ids above this are coloured by the page, each by itself.
 _LARGEST = 1 << 22
 # So many objects are coloured in about a second.
 _MOST_OBJECTS = 20_000
-
-
-def values_in(array: NDArray[np.integer[Any]]) -> tuple[int, ...]:
-    """The values of a mask but 0, in order."""
-    low, high = int(array.min()), int(array.max())
-    if low >= 0 and high < _LARGEST:
-        # Counting is much faster than sorting.
-        flat = array.reshape(-1, order="A")
-        is_there = np.zeros(high + 1, np.bool_)
-        for part in np.array_split(flat, max(1, flat.size >> 22)):
-            is_there[part] = True
-        found = np.flatnonzero(is_there)
-    else:
-        found = np.unique(array)
-    return tuple(int(value) for value in found if value)
 
 
 def numbers_objects(values: Sequence[int], path: Path, *, is_large: bool = False) -> bool:
@@ -48,7 +33,7 @@ def numbers_objects(values: Sequence[int], path: Path, *, is_large: bool = False
 
     if class_table(path) is not None:
         return True
-    if len(values) < _LEAST_OBJECTS:
+    if len(values) < LEAST_OBJECTS:
         return False
     if is_large:
         from unetseg.planning.numbering import number_objects
@@ -76,7 +61,7 @@ def colour_table(array: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     0 stands for ids that are not there. Empty if there are none, so many that it would take long,
     or ids that are negative or too large: each then has the colour of its number.
     """
-    ids = np.array(values_in(array), np.int64)
+    ids = np.array(values_of(array), np.int64)
     if not 0 < ids.size <= _MOST_OBJECTS or ids[0] < 0 or ids[-1] >= _LARGEST:
         return np.zeros(0, np.uint8)
     ranks = np.zeros(int(ids[-1]) + 1, np.int32)

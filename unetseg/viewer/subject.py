@@ -16,12 +16,13 @@ from unetseg.errors import DataError
 from unetseg.formats import contents, open_levels, open_scan, read_mask
 from unetseg.formats.naming import spatial_letters
 from unetseg.formats.viewing import Contents, viewed_unread
+from unetseg.formats.voxels import values_of
 from unetseg.geometry import Box, Geometry, whole_box
 from unetseg.records import AS_IT_IS, Opened, View
 from unetseg.viewer import volumes
 from unetseg.viewer.entries import Entry, Exhibit, Layer
 from unetseg.viewer.facts import CaseFacts, ChannelFacts, LayerFacts
-from unetseg.viewer.legends import colour_table, labels_of, numbers_objects, values_in
+from unetseg.viewer.legends import colour_table, labels_of, numbers_objects
 from unetseg.viewer.planes import TILE, Place, Plane, Stored, is_small, shown_type
 from unetseg.viewer.reduced import read_reduced
 
@@ -304,7 +305,7 @@ class Subject:
         mask, values = self._mask(moment, index), self._values(moment, index)
 
         def made() -> LayerFacts:
-            there = values_in(values)
+            there = values_of(values)
             if there and not -_LARGEST <= there[0] <= there[-1] < _LARGEST:
                 raise DataError(
                     "label values too large to be shown",
