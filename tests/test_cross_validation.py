@@ -386,21 +386,33 @@ def test_the_time_is_shared_by_the_folds_that_are_left(data: Path, tmp_path: Pat
     folds = folds_with(40.0, data, tmp_path / "run")
     assert folds.plan.training.minutes == 40.0
     # 98 % of 40 minutes, a quarter of it, 95 % for the training.
-    assert folds._minutes({}, 0) == pytest.approx(0.98 * 10 * 0.95)
+    assert folds._minutes({}, 0, 4, 0) == pytest.approx(0.98 * 10 * 0.95)
     # What came before the first fold is taken from all of them alike.
-    assert folds._minutes({}, 480) == pytest.approx((0.98 * 40 - 8) / 4 * 0.95)
+    assert folds._minutes({}, 480, 4, 0) == pytest.approx((0.98 * 40 - 8) / 4 * 0.95)
     facts = tmp_path / "run" / "fold_0" / "model" / "model.json"
     facts.parent.mkdir(parents=True)
     plan = json.loads(json.dumps({"plan": {}, "schema": 1, "facts": {"seconds": 540.0}}))
     facts.write_text(json.dumps(plan))
     scores = FoldScores(40.0, 20.0, Validation(("a",), ((1.0,),), Dice(("object",))))
     left = (0.98 * 2400 - 540 - 20) / 3
-    assert folds._minutes({0: scores}, 0) == pytest.approx((left - 1 - 1.2 * 20) / 60)
+    assert folds._minutes({0: scores}, 0, 3, 0) == pytest.approx((left - 1 - 1.2 * 20) / 60)
     # Whatever was used up, the others learn something.
     plan["facts"]["seconds"] = 1e6
     facts.write_text(json.dumps(plan))
-    assert folds._minutes({0: scores}, 0) == pytest.approx((300 - 1 - 1.2 * 20) / 60)
-    assert folds_with(None, data, tmp_path / "other")._minutes({}, 0) is None
+    assert folds._minutes({0: scores}, 0, 3, 0) == pytest.approx((300 - 1 - 1.2 * 20) / 60)
+    assert folds_with(None, data, tmp_path / "other")._minutes({}, 0, 4, 0) is None
+
+
+def test_folds_at_the_same_time_take_the_same_time(data: Path, tmp_path: Path) -> None:
+    """Four folds on three devices: two waves, the second after one fold of each device."""
+    folds = folds_with(40.0, data, tmp_path / "run")
+    folds.devices = ("cpu",) * 3
+    assert folds._minutes({}, 480, 2, 0) == pytest.approx((0.98 * 40 - 8) / 2 * 0.95)
+    # On the other two, folds have been trained for a thousand seconds each.
+    left = (0.98 * 2400 - 480 - 2000 / 3) / 1
+    assert folds._minutes({}, 480, 1, 2000) == pytest.approx(left * 0.95 / 60)
+    # Half of an equal share at least: there are two waves of 1200 seconds.
+    assert folds._minutes({}, 1e6, 1, 0) == pytest.approx(600 * 0.95 / 60)
 
 
 def test_a_budget_is_for_everything(data: Path, tmp_path: Path) -> None:

@@ -18,12 +18,14 @@ from unetseg.checkpoint import load_plan
 from unetseg.cli import app
 from unetseg.dataset.loading import load_scan
 from unetseg.formats import read_mask
+from unetseg.nets.unet import UNet
 from unetseg.pipeline.cache import CachedCase
 from unetseg.prediction import Predictor, Request, predict
 from unetseg.prediction.outlook import Header, Limits
 from unetseg.records import Case, Note
 from unetseg.training import train
 from unetseg.training.batches import Batches
+from unetseg.training.cross_validation import cross_validate
 
 pytestmark = [
     pytest.mark.cuda,
@@ -200,6 +202,40 @@ def test_a_batch_goes_in_passes_when_the_card_is_full(data: Path, tmp_path: Path
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert any("at a time from here on" in note for note in notes), notes
+
+
+def test_small_scans_go_through_a_card_together(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = sorted((data / "images").iterdir())
+    seen: list[int] = []
+    honest = UNet.forward
+
+    def forward(self: UNet, x: torch.Tensor) -> list[torch.Tensor]:
+        seen.append(len(x))
+        return honest(self, x)
+
+    monkeypatch.setattr(UNet, "forward", forward)
+    found = []
+    for name in ("together", "alone"):
+        if name == "alone":
+            monkeypatch.setattr(Predictor, "most_together", 1)
+        seen.clear()
+        done = predict(Request(scans, model=run, output=tmp_path / name, device="cuda"))
+        assert sum(seen) == len(scans)
+        assert (max(seen) > 1) == (name == "together")
+        found.append([read_mask(record.output).array for record in done])
+    for one, other in zip(*found, strict=True):
+        assert (one != other).mean() < 1e-3
+        assert other.any()
+
+
+def test_folds_at_the_same_time_on_a_card(data: Path, tmp_path: Path) -> None:
+    settings = QUICK | {"training.folds": 2}
+    asked = request(data, tmp_path / "run", settings, device="cuda")
+    outcome = cross_validate(asked, devices=("cuda:0", "cuda:0"))
+    assert outcome.finished
+    assert outcome.found.scores.mean > 0.5
 
 
 def test_pictures_too(tmp_path: Path) -> None:

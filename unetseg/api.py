@@ -55,6 +55,7 @@ def cross_validate(
     group: str | None = None,
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
+    devices: Sequence[int] = (),
     view: View = AS_IT_IS,
     listener: Listener = ignore_event,
 ) -> "CrossValidation":
@@ -62,9 +63,12 @@ def cross_validate(
 
     group : what keeps cases in one fold: a column of the CSV list, or a regular expression with
         one group that is searched in their names
+    devices : as many folds at the same time: cards by number, or on the processor as many as there
+        are numbers; a script that asks for several begins with `if __name__ == "__main__":`
 
     Raises as `train` does.
     """
+    from unetseg.devices import several_devices
     from unetseg.report.after import report_after
     from unetseg.training import cross_validation
 
@@ -76,7 +80,8 @@ def cross_validate(
         command=_call("cross_validate", data, run, folds=folds, group=group, settings=settings),
         with_report=True,
     )
-    outcome = cross_validation.cross_validate(request, listener)
+    names = several_devices(device, devices) if devices else ()
+    outcome = cross_validation.cross_validate(request, listener, devices=names)
     if outcome.finished:
         report_after(outcome.run, listener)
     return outcome

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
@@ -45,6 +45,34 @@ def find_device(name: str) -> torch.device:
             "no such device", where="--device", expected="auto, cpu, cuda, cuda:1 or mps", got=name
         )
     return device
+
+
+def several_devices(device: str, cards: Sequence[int]) -> tuple[str, ...]:
+    """The names of devices of one kind, for work that each does by itself.
+
+    device : as a person names the kind: auto, cuda or cpu
+    cards : numbers of cards, or on the processor as many numbers as it is to do at once
+
+    Raises UsageError or DeviceError if there cannot be several of that kind.
+    """
+    if device == "cpu":
+        return ("cpu",) * len(cards)
+    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+        return tuple(f"cuda:{card}" for card in cards)
+    if device == "auto":
+        raise DeviceError(
+            "no such devices",
+            where="--devices",
+            expected="CUDA devices",
+            got="none found",
+            hint="give --device cpu to do several things at once on the processor",
+        )
+    raise UsageError(
+        "several devices of one kind",
+        where="--device",
+        expected="auto, cuda or cpu with --devices",
+        got=device,
+    )
 
 
 def measure(device: torch.device) -> Machine:

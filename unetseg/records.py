@@ -257,6 +257,7 @@ class EpochDone:
     score : what validation is judged by: Dice, AP
     values : of the score's columns (foreground classes, IoUs), NaN where undefined
     steps_per_second, waiting : NaN where the steps were taken by a command that broke off
+    training : which one, where several go on at once
     """
 
     epoch: int
@@ -270,6 +271,7 @@ class EpochDone:
     mean: float
     is_best: bool
     score: str = "Dice"
+    training: str = ""
 
 
 @dataclass(frozen=True)

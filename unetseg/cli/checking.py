@@ -28,9 +28,8 @@ from unetseg.cli.options import (
     Skip,
     Task,
     Weights,
-    division,
-    overrides,
     page_asked,
+    training_values,
 )
 from unetseg.errors import UnetsegError
 
@@ -68,17 +67,18 @@ def check(
     from unetseg.training.request import Request, inspected, planned
 
     view = view_of(axes, channels, pixel_size)
-    values = overrides(
+    values = training_values(
         settings,
-        training__seed=seed,
-        **division(fold, folds),
-        training__group=group,
-        data__task=task,
-        data__ignore_value=ignore_label,
-        network__encoder=encoder,
-        network__skip=skip,
-        training__weights=weights,
-        training__init=str(init) if init else None,
+        seed=seed,
+        fold=fold,
+        folds=folds,
+        group=group,
+        task=task,
+        encoder=encoder,
+        skip=skip,
+        weights=weights,
+        init=init,
+        ignore_label=ignore_label,
     )
     request = Request(data, Path(), values, device=device, skip_bad=False, view=view)
     looks, pictures = Looks(), None

@@ -32,8 +32,7 @@ from unetseg.cli.options import (
     SkipBad,
     Task,
     Weights,
-    division,
-    overrides,
+    training_values,
 )
 from unetseg.errors import RankLost, UsageError
 
@@ -109,30 +108,32 @@ def train(
 
     if time is not None and epochs is not None:
         raise UsageError("give --time or --epochs, not both", where="train")
-    values = overrides(
+    values = training_values(
         settings,
+        seed=seed,
+        fold=fold,
+        folds=folds,
+        group=group,
+        task=task,
+        encoder=encoder,
+        skip=skip,
+        weights=weights,
+        init=init,
+        ignore_label=ignore_label,
         training__minutes=minutes(time) if time else None,
         training__epochs=epochs,
-        training__seed=seed,
-        **division(fold, folds),
-        training__group=group,
-        data__task=task,
-        data__ignore_value=ignore_label,
-        network__encoder=encoder,
-        network__skip=skip,
-        training__weights=weights,
-        training__init=str(init) if init else None,
     )
-    if devices is not None:
-        if folds is not None:
-            _refuse_processes(several=True)
-        if _is_started(cards_of(devices), device):
-            return
     from unetseg.runs.run_file import read_folds_asked, refuse_all_folds
-    from unetseg.training import Request
 
     run = output or new_run(data)
     trains_all = folds is not None or read_folds_asked(run) is not None
+    cards = () if devices is None else cards_of(devices)
+    if trains_all:
+        _refuse_processes()
+    elif cards and _is_started(cards, device):
+        return
+    from unetseg.training import Request
+
     if fold is not None:
         refuse_all_folds(run)
     request = Request(
@@ -148,19 +149,18 @@ def train(
         with_report=True,
     )
     if trains_all:
-        _refuse_processes()
-        _train_all(request)
+        _train_all(request, cards)
     else:
         _train(request)
 
 
-def _refuse_processes(*, several: bool = False) -> None:
-    """Raise UsageError if several processes are to train all folds."""
-    if several or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+def _refuse_processes() -> None:
+    """Raise UsageError if torchrun has started several processes to train all folds."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
-            "all folds are trained by one process, one after the other",
+            "all folds are trained by one command",
             where="--folds",
-            hint="train each by --fold 0/5, 1/5, ... on several devices, or leave out --devices",
+            hint="start it without torchrun; with --devices it trains several folds at once",
         )
 
 
@@ -240,18 +240,20 @@ def _train_shown(request: "Request", stop: Stop) -> None:
     typer.echo(f"{outcome.run}")
 
 
-def _train_all(request: "Request") -> None:
+def _train_all(request: "Request", cards: tuple[int, ...]) -> None:
     from unetseg.console import Display, show_findings
+    from unetseg.devices import several_devices
     from unetseg.report.after import report_after
     from unetseg.training import plan_for, refuse_errors
     from unetseg.training.cross_validation import run_folds
 
+    devices = several_devices(request.device, cards) if cards else ()
     with Display() as display, Stop() as stop:
         plan, inspection = plan_for(request, display)
         show_findings(inspection.findings, display)
         refuse_errors(inspection)
         display.line(f"run {request.run}")
-        outcome = run_folds(request, plan, inspection, display, stop)
+        outcome = run_folds(request, plan, inspection, display, stop, devices)
         if outcome.finished:
             report_after(outcome.run, display)
     if outcome.found is None:

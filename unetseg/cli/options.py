@@ -65,7 +65,38 @@ PageFile = Annotated[Path | None, typer.Option("--page", help="Write the page to
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without the cases that fail.")]
 
 
-def division(fold: str | None, folds: int | None) -> dict[str, int]:
+def training_values(
+    settings: list[str] | None,
+    *,
+    seed: int | None,
+    fold: str | None,
+    folds: int | None,
+    group: str | None,
+    task: str | None,
+    encoder: str | None,
+    skip: str | None,
+    weights: str | None,
+    init: Path | None,
+    ignore_label: int | None,
+    **more: Any,
+) -> dict[str, Any]:
+    """The plan values of a training by dotted key, see `overrides`."""
+    return overrides(
+        settings,
+        training__seed=seed,
+        **_division(fold, folds),
+        training__group=group,
+        data__task=task,
+        data__ignore_value=ignore_label,
+        network__encoder=encoder,
+        network__skip=skip,
+        training__weights=weights,
+        training__init=str(init) if init else None,
+        **more,
+    )
+
+
+def _division(fold: str | None, folds: int | None) -> dict[str, int]:
     """The plan values of `--fold` and `--folds`, of which a training has one at most."""
     if fold is not None and folds is not None:
         raise UsageError("give --fold to train one, or --folds to train all", where="--fold")

@@ -149,7 +149,10 @@ def _clock(seconds: float) -> str:
 
 
 def _epoch(event: EpochDone) -> str:
-    text = f"epoch {event.epoch}  step {event.step}  {_clock(event.seconds)}  loss {event.loss:.3f}"
+    text = f"{event.training}: " if event.training else ""
+    text += (
+        f"epoch {event.epoch}  step {event.step}  {_clock(event.seconds)}  loss {event.loss:.3f}"
+    )
     if not isnan(event.steps_per_second):
         text += f"  {event.steps_per_second:.2f} steps/s  waiting {event.waiting:.1%}"
     if not isnan(event.mean):

@@ -1,4 +1,4 @@
-"""All folds of a data set in one run folder: trained one by one, scored out of fold, kept as one.
+"""All folds of a data set in one run folder: trained, scored out of fold, kept as one model.
 
 RUN/fold_0, fold_1, ... are run folders like any other. RUN/model is the ensemble of their models.
 """
@@ -6,7 +6,7 @@ RUN/fold_0, fold_1, ... are run folders like any other. RUN/model is the ensembl
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
@@ -27,6 +27,7 @@ from unetseg.runs.run_file import fold_folder, held, read_folds_asked
 from unetseg.tasks import make_task
 from unetseg.tasks.cleaning import cleanings, with_cleanings
 from unetseg.training import Request, plan_for, refuse_errors
+from unetseg.training.at_once import Begin, train_at_once
 from unetseg.training.evidence import mask_of
 from unetseg.training.fold import FoldTraining, is_trained, train_fold
 from unetseg.training.history import append_log
@@ -77,17 +78,20 @@ def cross_validate(
     request: Request,
     listener: Listener = ignore_event,
     should_stop: Callable[[], bool] = lambda: False,
+    devices: Sequence[str] = (),
 ) -> CrossValidation:
     """Train all folds of the request's run folder, or those that are missing, and combine them.
 
-    should_stop : asked between steps and between masks; the fold that it stops is saved
+    should_stop : asked between steps and between masks; the folds that it stops are saved
+    devices : as many folds are trained at the same time, each in a process of its own; the
+        request's device alone if there are none
 
     Raises what `train` raises, and UsageError if there is only one fold, or the run folder
     holds another training.
     """
     plan, found = plan_for(request, listener)
     refuse_errors(found)
-    return run_folds(request, plan, found, listener, should_stop)
+    return run_folds(request, plan, found, listener, should_stop, devices)
 
 
 def run_folds(
@@ -96,9 +100,10 @@ def run_folds(
     found: Inspection,
     listener: Listener = ignore_event,
     should_stop: Callable[[], bool] = lambda: False,
+    devices: Sequence[str] = (),
 ) -> CrossValidation:
     """Train all folds by a plan that is already made; see `cross_validate`."""
-    folds = _Folds(request, plan, found, listener)
+    folds = _Folds(request, plan, found, listener, devices)
     with held(request.run):
         return folds.go(should_stop)
 
@@ -106,8 +111,16 @@ def run_folds(
 class _Folds:
     """The training of all folds, from the division to the ensemble."""
 
-    def __init__(self, request: Request, plan: Plan, found: Inspection, listener: Listener) -> None:
+    def __init__(
+        self,
+        request: Request,
+        plan: Plan,
+        found: Inspection,
+        listener: Listener,
+        devices: Sequence[str] = (),
+    ) -> None:
         self.request, self.run, self.found = request, request.run, found
+        self.devices = tuple(devices) or (request.device,)
         self.plan = replace(
             plan,
             training=replace(plan.training, fold=0),
@@ -117,7 +130,7 @@ class _Folds:
         self.folds = self._divided()
         self._refuse_changed()
         # Only now, so that a training that cannot begin leaves no folder behind.
-        device = find_device(request.device)
+        device, *_ = [find_device(name) for name in self.devices]
         write_plan(self.plan, self.run / "plan.toml")
         write_origin(request, found, machine_name(device), plan.training.folds)
         if not (self.run / FOLDS).is_file():
@@ -189,29 +202,48 @@ class _Folds:
         done: dict[int, FoldScores] = {}
         todo = []
         for fold in range(len(self.folds)):
-            training = self._training(fold, None)
+            training = self._training(fold, self.devices[0], None)
             scores = read_scores(training.unseen)
             if scores is not None and is_trained(training.unseen, self.plan):
                 self.say(f"fold {fold} is done: {_told(scores.validation)}")
                 done[fold] = scores
             else:
                 todo.append(fold)
-        if todo and self.plan.training.minutes is not None:
+        if todo and (self.plan.training.minutes is not None or len(self.devices) > 1):
             self._prepare(held)
         # What it took to get here is nobody's and everybody's share.
         before = time() - self.request.started
-        for fold in todo:
-            if should_stop():
-                return self._stopped(whole, done)
-            self.say(f"fold {fold} begins; {len(done)} of {len(self.folds)} are done")
-            training = self._training(fold, self._minutes(done, before))
-            training = replace(training, request=replace(self.request, started=time()))
-            scores = train_fold(training, self.show, should_stop)
-            if scores is None:
-                return self._stopped(whole, done)
-            self.say(f"fold {fold}: {_told(scores.validation)} out of fold")
-            done[fold] = scores
+
+        def begin(fold: int, device: str, waves: int, beside: float) -> FoldTraining:
+            on = f" on {device}" if len(self.devices) > 1 else ""
+            self.say(f"fold {fold} begins{on}; {len(done)} of {len(self.folds)} are done")
+            minutes = self._minutes(done, before, waves, beside)
+            training = self._training(fold, device, minutes)
+            return replace(training, request=replace(self.request, started=time()))
+
+        for fold, scores in self._trained(todo, begin, should_stop):
+            if scores is not None:
+                self.say(f"fold {fold}: {_told(scores.validation)} out of fold")
+                done[fold] = scores
+        if len(done) < len(self.folds):
+            return self._stopped(whole, done)
         return self._combined(whole, done)
+
+    def _trained(
+        self, todo: Sequence[int], begin: Begin, should_stop: Callable[[], bool]
+    ) -> Iterator[tuple[int, FoldScores | None]]:
+        """Each fold with its scores, as soon as it is done, until it is asked to stop."""
+        if len(self.devices) > 1 and todo:
+            yield from train_at_once(todo, self.devices, begin, self.show, should_stop)
+            return
+        for place, fold in enumerate(todo):
+            if should_stop():
+                return
+            training = begin(fold, self.devices[0], len(todo) - place, 0.0)
+            scores = train_fold(training, self.show, should_stop)
+            yield fold, scores
+            if scores is None:
+                return
 
     def _prepare(self, names: Collection[str]) -> None:
         """Prepare the cases of all folds, or the first fold would do so in its own time."""
@@ -224,22 +256,27 @@ class _Folds:
             listener=self.show,
         )
 
-    def _training(self, fold: int, minutes: float | None) -> FoldTraining:
-        return FoldTraining(self.request, self.plan, self.found, fold, self.request.device, minutes)
+    def _training(self, fold: int, device: str, minutes: float | None) -> FoldTraining:
+        return FoldTraining(self.request, self.plan, self.found, fold, device, minutes)
 
-    def _minutes(self, done: Mapping[int, FoldScores], before: float) -> float | None:
+    def _minutes(
+        self, done: Mapping[int, FoldScores], before: float, waves: int, beside: float
+    ) -> float | None:
         """How long the next fold may train: what is left, shared by the folds that are left.
 
         before : seconds from the start of the command to that of its first fold
+        waves : how many folds are left to each device, this one among them
+        beside : seconds that the folds which are being trained beside it have taken
         """
         if self.plan.training.minutes is None:
             return None
         budget = 60 * self.plan.training.minutes
         masks = [scores.seconds for scores in done.values()]
-        spent = before + sum(masks) + sum(self._seconds(fold) for fold in done)
-        share = ((1 - _LAST_SHARE) * budget - spent) / (len(self.folds) - len(done))
+        count = len(self.devices)
+        spent = before + (sum(masks) + sum(map(self._seconds, done)) + beside) / count
+        share = ((1 - _LAST_SHARE) * budget - spent) / waves
         # Half of an equal share at least, or an ensemble would have a member that knows nothing.
-        share = max(share, 0.5 * budget / len(self.folds))
+        share = max(share, 0.5 * budget / -(-len(self.folds) // count))
         aside = 1.0 + 1.2 * max(masks) if masks else _MASKS_SHARE * share
         return max(share - aside, 0.5 * share) / 60
 
