@@ -7,99 +7,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import torch
 from cubes import request, write_cubes
+from fake_folds import PATIENCE, begin, fail, meet, never, speak, wait
 from safetensors.torch import load_file
 from test_cli import Training, run, settings
 
-from unetseg.errors import DataError, UsageError
-from unetseg.records import EpochDone, Event, Listener, Machine, Note, Progress, Stage
+from unetseg.errors import UsageError
+from unetseg.records import EpochDone, Event, Machine, Note, Progress, Stage
 from unetseg.training.at_once import FoldFailed, train_at_once
 from unetseg.training.cross_validation import CrossValidation, cross_validate
 from unetseg.training.fold import FoldTraining
-from unetseg.training.out_of_fold import FoldScores
-from unetseg.training.scores import Dice
-from unetseg.training.validation import Validation
 
-PATIENCE = 60.0
 # Of which each of two processes gets one.
 CORES = Machine("cpu", 1 << 30, 2)
 
 
 # --- processes without a training ----------------------------------------------------------------
-
-
-def scores_of(name: str) -> FoldScores:
-    return FoldScores(None, 0.0, Validation((name,), ((1.0,),), Dice(("object",))))
-
-
-def speak(training: Any, listener: Listener, should_stop: Callable[[], bool]) -> FoldScores:
-    del should_stop
-    fold, device = training
-    listener(Stage("training"))
-    listener(Note(f"on {device}, {torch.get_num_threads()} threads", "warning"))
-    listener(Progress(0.5, 10, 2.0, 3.0, 0.1, 7.0))
-    listener(EpochDone(1, 2, 3.0, 0.1, 0.5, 6.0, 0.0, (0.5,), 0.5, True))
-    return scores_of(f"{fold} {device}")
-
-
-def meet(training: Any, listener: Listener, should_stop: Callable[[], bool]) -> FoldScores:
-    """Ends when as many as there are devices are at it."""
-    del listener, should_stop
-    fold, folder, count = training
-    (folder / f"here_{fold}").touch()
-    ends = time.monotonic() + PATIENCE
-    while len(list(folder.glob("here_*"))) < count and time.monotonic() < ends:
-        time.sleep(0.02)
-    return scores_of(str(len(list(folder.glob("here_*"))) >= count))
-
-
-def fail(training: Any, listener: Listener, should_stop: Callable[[], bool]) -> FoldScores | None:
-    fold, how = training
-    if fold != 1:
-        return wait(training, listener, should_stop)
-    if how == "error":
-        raise DataError("no such file", where="a.tif", hint="look for it")
-    if how == "defect":
-        raise KeyError("something")
-    if how == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    os._exit(7)
-
-
-def wait(training: Any, listener: Listener, should_stop: Callable[[], bool]) -> FoldScores | None:
-    """Saves and ends when it is asked to stop, or is interrupted."""
-    fold, *_ = training
-    listener(Note("waits"))
-    ends = time.monotonic() + PATIENCE
-    try:
-        while not should_stop():
-            time.sleep(0.02)
-            assert time.monotonic() < ends
-    except KeyboardInterrupt:
-        Path(f"interrupted_{fold}").touch()
-        # As a training that saves does; nobody hears it.
-        listener(Note("interrupted"))
-        Path(f"saved_{fold}").touch()
-        raise
-    return None
-
-
-def begin(*more: Any) -> Callable[[int, str, int, float], FoldTraining]:
-    def training(fold: int, device: str, waves: int, beside: float) -> FoldTraining:
-        del waves, beside
-        return cast("FoldTraining", (fold, *(more or (device,))))
-
-    return training
-
-
-def never() -> bool:
-    return False
 
 
 def test_each_fold_says_which_it_is() -> None:
@@ -147,7 +75,12 @@ def test_as_many_are_trained_at_a_time_as_there_are_devices(tmp_path: Path) -> N
     [
         ("error", r"fold 1 on cpu: a\.tif: no such file; look for it; the same command goes on", 3),
         ("killed", r"fold 1 on cpu: the process was killed \(signal 9\); the system kills", 5),
-        ("exits", r"fold 1 on cpu: the process ended by itself \(code 7\); the same command", 5),
+        pytest.param(
+            "exits",
+            r"fold 1 on cpu: the process ended by itself \(code 7\); the same command",
+            5,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_fold_that_fails_is_named_when_the_others_are_saved(
@@ -206,7 +139,7 @@ def test_all_save_when_they_are_interrupted(
 PARENT = """
 import sys
 sys.path.insert(0, {tests!r})
-from test_at_once import begin, never, wait
+from fake_folds import begin, never, wait
 from unetseg.training.at_once import train_at_once
 
 def hear(event):
