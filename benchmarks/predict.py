@@ -288,8 +288,9 @@ def floor(given: argparse.Namespace, results: Results) -> None:
         for name, kind, outputs, size, count in cases:
             model = model_for(folder, f"ordinary_{len(size)}d", kind, outputs)
             settings = {"model": model, "size": size, "count": count, "device": given.device}
-            title = f"{name}, {count} x {'x'.join(map(str, size))}"
-            works[title] = Work("predict_work:floor", settings)
+            for quality in ("fast", "balanced"):
+                title = f"{name}, {count} x {'x'.join(map(str, size))}, {quality}"
+                works[title] = Work("predict_work:floor", settings | {"quality": quality})
         rows = in_turns(works, given.rounds)
     print("time over floor, from scans in memory to masks in memory")
     columns = [TIMES[0], ("floor", "floor_seconds", ".2f"), ("over floor", "over_floor", ".2f")]

@@ -17,10 +17,11 @@ from predict_networks import Bodies, FromFile, numbered
 from torch import Tensor, nn
 
 from unetseg import checkpoint
-from unetseg.config import Plan
+from unetseg.config import Plan, with_overrides
 from unetseg.devices import find_device, measure, usable_precision
 from unetseg.geometry import Geometry
 from unetseg.pipeline import Prepared, place, prepare
+from unetseg.prediction.quality import QUALITIES
 from unetseg.records import Case, Scan, Source
 from unetseg.tasks import make_task
 from unetseg.tasks.segmenting import Segmenter
@@ -60,13 +61,16 @@ class Watch:
         return {"windows": self.windows, "batch": self.batch, "network_seconds": seconds}
 
 
-def segmenter(model: str, device: str, precision: str | None = None) -> Segmenter:
+def segmenter(
+    model: str, device: str, precision: str | None = None, quality: str = "balanced"
+) -> Segmenter:
     """The network of a model folder as a prediction uses it.
 
     precision : None for the plan's, where the device has it
     """
     trained, where = checkpoint.load(Path(model)), find_device(device)
-    plan, machine = trained.plan, measure(where)
+    changed = QUALITIES[quality].settings(trained.plan.decode)
+    plan, machine = with_overrides(trained.plan, changed, where="quality"), measure(where)
     wanted = usable_precision(precision or plan.training.precision, machine)
     return Segmenter(trained.network.placed(where), plan, make_task(plan), where, wanted)
 
@@ -226,7 +230,9 @@ def matrix_rate(device: torch.device) -> float:
     return 2 * MATRIX**3 / statistics.median(taken[1:])
 
 
-def floor(stages: Stages, model: str, size: Sequence[int], count: int, device: str) -> Row:
+def floor(
+    stages: Stages, model: str, size: Sequence[int], count: int, device: str, quality: str
+) -> Row:
     """Scans in memory to masks in memory, against the work that cannot be left out.
 
     size, count : of the scans, on the plan's grid already
@@ -237,12 +243,12 @@ def floor(stages: Stages, model: str, size: Sequence[int], count: int, device: s
     """
     from unetseg.nets.cost import cost
 
-    engine = segmenter(model, device)
+    engine = segmenter(model, device, quality=quality)
     data, network = engine.plan.data, engine.network
     array = smooth_scan(size, engine.task.outputs)[None]
     geometry = Geometry(tuple(size), np.diag([*_edges(engine.plan), 1.0]), data.unit)
     scans = [Scan(np.roll(array, n, 1), geometry, data.channels, SOURCE) for n in range(count)]
-    window = list(map(min, engine.plan.patch.size, size))
+    window = list(engine.tiling(size).window)
     each = cost(network.eval(), 1, window).flops
     before = matrix_rate(engine.device)
     with stages.of("warm-up"):
@@ -265,6 +271,7 @@ def floor(stages: Stages, model: str, size: Sequence[int], count: int, device: s
         **device_facts(engine.device),
         "size": list(size),
         "count": count,
+        "quality": quality,
         "window": window,
         "gigaflops_per_second": round(rate / 1e9, 2),
         "gigaflops_once": round(once / 1e9, 3),

@@ -53,7 +53,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch, small: None) -> None:  # noqa: F811
     """Objects of noise may be as long as a window; they are decoded in many blocks."""
-    monkeypatch.setattr(coded, "_HALO_WINDOWS", 1.5)
+    monkeypatch.setattr(coded, "_HALO_PATCHES", 1.5)
     monkeypatch.setattr(blocks, "walk_bytes", lambda limit: BYTES_PER_VOXEL * 75 * 80)
 
 
@@ -112,7 +112,7 @@ def test_a_halo_that_is_too_small_gives_other_objects(
 ) -> None:
     scan = write_zarr(tmp_path / "scan.ome.zarr", voxels(2), 16)
     monkeypatch.setattr(room, "_WHOLE_SHARE", 0.0)
-    monkeypatch.setattr(coded, "_HALO_WINDOWS", 0.01)
+    monkeypatch.setattr(coded, "_HALO_PATCHES", 0.01)
     monkeypatch.setattr(blocks, "walk_bytes", lambda limit: BYTES_PER_VOXEL * 30 * 30)
     (record,) = go(model, tmp_path / "out", scan)
     assert record.status == "done", record.message

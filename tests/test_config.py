@@ -178,7 +178,7 @@ def test_the_keys_of_a_plan():
         " validation_every snapshots dice_over class_weights distance_weight"
     )
     decode = (
-        "mirror largest_component min_size fill_holes"
+        "window mirror largest_component min_size fill_holes"
         " foreground seed_depth seed_centre contrast smoothing"
     )
     optional = {

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -195,21 +196,26 @@ def test_counts_of_classes_are_those_of_numpy(volumes: Path, value: int) -> None
 
 def test_qualities_stay_on_their_side_of_the_plan(volumes: Path) -> None:
     plan = checkpoint.load_plan(volumes)
-    for overlap in (0.0, 0.25, 0.4, 0.5, 0.75):
+    for overlap, window in product((0.0, 0.25, 0.4, 0.5, 0.75), (1.0, 2.0, 3.0)):
         for mirror in (False, True):
-            given = {"decode.overlap": overlap, "decode.mirror": mirror}
+            given = {
+                "decode.overlap": overlap,
+                "decode.window": window,
+                "decode.mirror": mirror,
+            }
             decode = with_overrides(plan, given, where="test").decode
             found = {
                 name: (
                     changed.get("decode.overlap", overlap),
+                    changed.get("decode.window", window),
                     changed.get("decode.mirror", mirror),
                 )
                 for name, quality in QUALITIES.items()
                 for changed in [quality.settings(decode)]
             }
-            assert found["balanced"] == (overlap, mirror)
-            assert found["fast"] == (min(overlap, 0.25), False)
-            assert found["best"] == (max(overlap, 0.5), True)
+            assert found["balanced"] == (overlap, window, mirror)
+            assert found["fast"] == (min(overlap, 0.25), max(window, 2.0), False)
+            assert found["best"] == (max(overlap, 0.5), window, True)
 
 
 def test_settings_win_over_the_quality(volumes: Path, tmp_path: Path) -> None:
@@ -224,7 +230,7 @@ def test_settings_win_over_the_quality(volumes: Path, tmp_path: Path) -> None:
     predict(asked, heard.append)
     notes = [event.text for event in heard if isinstance(event, Note)]
     assert notes == [
-        f"model {volumes}, best: overlap 0.5, mirroring",
+        f"model {volumes}, best: overlap 0.5, windows up to a patch, mirroring",
         "read as 1 x XYZ 16x16x16, 1.0 x 1.2 x 0.9 mm",
     ]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetseg.geometry import starts, voxels_computed
+from unetseg.geometry import starts, voxels_computed, windows
 from unetseg.pipeline import beyond
 from unetseg.windows import Tiling, Walk, gaussian, slabs
 
@@ -20,12 +20,14 @@ def reader(image):
     return lambda box: beyond(image[(slice(None), *box)], box)
 
 
-def slide(network, image, patch, overlap=0.5, batch=2, *, smallest=None, box=None, **walk):
+def slide(
+    network, image, patch, overlap=0.5, batch=2, *, smallest=None, most=1.0, box=None, **walk
+):
     """The outputs in a box, the whole image if not given, put together from the slabs."""
     size = image.shape[1:]
     box = box or tuple(slice(0, n) for n in size)
     walk = Walk(walk.pop("axis", 0), batch, **walk)
-    tiling = Tiling.of(size, patch, overlap, smallest)
+    tiling = Tiling.of(size, patch, overlap, smallest, most=most)
     result = None
     last = box[walk.axis].start
     parts = slabs(network, reader(image), tiling, walk, box=box, device=CPU, told=lambda text: None)
@@ -392,11 +394,16 @@ def test_the_image_itself_stays_untouched():
     assert torch.equal(image, before)
 
 
+MOST = st.sampled_from([1.0, 1.3, 2.0, 3.0])
+
+
 @given(
-    st.lists(st.tuples(st.integers(1, 40), st.integers(2, 12)), min_size=2, max_size=2), OVERLAPS
+    st.lists(st.tuples(st.integers(1, 40), st.integers(2, 12)), min_size=2, max_size=2),
+    OVERLAPS,
+    MOST,
 )
 @QUICK
-def test_what_a_scan_costs_is_what_the_network_is_given(axes, overlap):
+def test_what_a_scan_costs_is_what_the_network_is_given(axes, overlap, most):
     size, patch = zip(*axes, strict=True)
     seen = 0
 
@@ -405,6 +412,42 @@ def test_what_a_scan_costs_is_what_the_network_is_given(axes, overlap):
         seen += x[:, 0].numel()
         return x
 
-    slide(counting, noise(1, size), patch, overlap)
+    slide(counting, noise(1, size), patch, overlap, most=most)
     # A scan smaller than a window costs as much as one: what is done around it takes time too.
-    assert voxels_computed(size, patch, overlap) == max(seen, int(np.prod(patch)))
+    assert voxels_computed(size, patch, overlap, most) == max(seen, int(np.prod(patch)))
+
+
+@given(st.integers(1, 300), st.integers(1, 64), OVERLAPS, MOST, st.sampled_from([1, 4, 16]))
+def test_larger_windows_are_the_fewest_and_no_larger_than_needed(
+    size, patch, overlap, most, multiple
+):
+    edge, first = windows(size, patch, overlap, most, multiple)
+    longest = max(patch, int(most * patch + 1e-6))
+    assert min(size, patch) <= edge <= min(size, longest)
+    assert first[0] == 0
+    assert first[-1] + edge == size
+    steps = np.diff(first)
+    # Rounding takes less than a voxel from the overlap.
+    assert (steps < edge - overlap * patch + 1).all()
+    # One less, however long, would overlap by less.
+    if len(first) > 1:
+        step = max(1, int(longest - overlap * patch + 1e-6))
+        assert size > longest + (len(first) - 2) * step
+    if len(first) > 1 and edge > max(patch, multiple):
+        smaller = edge - multiple
+        assert len(first) * smaller - (len(first) - 1) * overlap * patch < size + 1
+
+
+@given(st.integers(1, 300), st.integers(1, 64), OVERLAPS, st.sampled_from([1, 4, 16]))
+def test_windows_of_a_patch_are_as_they_were_learned(size, patch, overlap, multiple):
+    assert windows(size, patch, overlap, 1.0, multiple) == (
+        min(size, patch),
+        starts(size, patch, overlap),
+    )
+
+
+def test_larger_windows_share_the_image_evenly():
+    # 520 by windows of up to 512: two of 324, not two of 512 that are nearly the same.
+    assert windows(520, 256, 0.5, 2.0, 4) == (324, (0, 196))
+    assert windows(512, 256, 0.5, 2.0, 4) == (512, (0,))
+    assert windows(520, 256, 0.5, 1.0, 4) == (256, (0, 88, 176, 264))

@@ -192,13 +192,34 @@ def starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
     return tuple(round(i * (size - window) / (count - 1)) for i in range(count))
 
 
-def voxels_computed(size: Sequence[int], patch: Sequence[int], overlap: float) -> int:
-    """The voxels of all windows of a scan, and of one whole window at least.
+def windows(
+    size: int, patch: int, overlap: float, most: float = 1.0, multiple: int = 1
+) -> tuple[int, tuple[int, ...]]:
+    """The edge of an axis's windows, and where they begin: the fewest, none larger than needed.
+
+    patch : the least edge, unless the axis is shorter
+    overlap : share of a patch that two windows have in common at least
+    most : the largest edge, in patches
+    multiple : of which the edge is, as far as the other bounds allow
+    """
+    longest = max(patch, floor(most * patch + 1e-6))
+    if size <= longest:
+        return size, (0,)
+    count = len(starts(size, longest, overlap * patch / longest))
+    edge = ceil((size + (count - 1) * overlap * patch) / count - 1e-6)
+    edge = min(max(patch, ceil(edge / multiple) * multiple), longest)
+    return edge, tuple(round(i * (size - edge) / (count - 1)) for i in range(count))
+
+
+def voxels_computed(
+    size: Sequence[int], patch: Sequence[int], overlap: float, most: float = 1.0
+) -> int:
+    """The voxels of all windows of a scan, see `windows`, and of one whole patch at least.
 
     Where windows overlap, a large scan costs several times its own voxels, a small one does not.
     """
-    windows = [len(starts(n, p, overlap)) * min(n, p) for n, p in zip(size, patch, strict=True)]
-    return max(prod(patch), prod(windows))
+    axes = [windows(n, p, overlap, most) for n, p in zip(size, patch, strict=True)]
+    return max(prod(patch), prod(edge * len(first) for edge, first in axes))
 
 
 def whole_box(shape: Sequence[int]) -> Box:

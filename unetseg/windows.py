@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unetseg.devices import is_out_of_memory
-from unetseg.geometry import Box, sizes_of, starts
+from unetseg.geometry import Box, sizes_of, windows
 
 # A voxel at a window's very edge still counts a little, or a lone window would divide by zero.
 _SMALLEST_WEIGHT = 1e-3
@@ -53,19 +53,22 @@ class Tiling:
         patch: Sequence[int],
         overlap: float,
         smallest: Sequence[int] | None = None,
+        *,
+        most: float = 1.0,
     ) -> "Tiling":
-        """The fewest windows, evenly spread, that overlap by at least that share of a window.
+        """The fewest windows, evenly spread, that overlap by at least that share of a patch.
 
-        patch : the largest window; an axis shorter than it is taken whole
-        smallest : an axis shorter than this is padded
+        patch : the least window; an axis shorter than it is taken whole
+        smallest : an axis shorter than this is padded; larger windows are a multiple of its half
+        most : the largest window, in patches along each axis
         """
         padded = tuple(map(max, size, smallest or size))
-        window = tuple(map(min, patch, padded))
-        return cls(
-            padded,
-            window,
-            tuple(starts(n, w, overlap) for n, w in zip(padded, window, strict=True)),
-        )
+        multiples = [max(1, least // 2) for least in smallest or [1] * len(padded)]
+        axes = [
+            windows(n, p, overlap, most, multiple)
+            for n, p, multiple in zip(padded, patch, multiples, strict=True)
+        ]
+        return cls(padded, tuple(edge for edge, _ in axes), tuple(first for _, first in axes))
 
     @property
     def count(self) -> int:

@@ -25,7 +25,8 @@ Sizes = Annotated[tuple[Weight, ...], BeforeValidator(_several)]
 class DecodePlan:
     """How windows become a mask.
 
-    overlap : share of a window that its neighbour covers too
+    overlap : share of a patch, along each axis, that two windows have in common at least
+    window : the largest window of a scan, in patches along each axis
     mirror : average over the mirrored axes of the training (slower)
     largest_component : classes of which only the largest component stays
     min_size : components that are smaller become background; an entry per foreground class, or one
@@ -42,6 +43,7 @@ class DecodePlan:
 
     __pydantic_config__ = STRICT
     overlap: Annotated[float, Field(ge=0, lt=1)]
+    window: Annotated[float, Field(ge=1, le=16)] = 1.0
     mirror: bool = False
     largest_component: Names = ()
     min_size: Sizes = ()

@@ -32,7 +32,11 @@ def make(
     choices = Choices(_checked(overrides or {}, fingerprint.dimensions), reasons)
     spacing, shape = _data(choices, fingerprint)
     take_network(choices, fingerprint, machine, spacing, shape)
-    choices.take("decode.overlap", 0.5, "half a window: every voxel is seen near a centre")
+    choices.take("decode.overlap", 0.5, "half a patch: every voxel is seen far from an edge")
+    most, why = 2.0, "twice a patch along each axis: objects are cut by fewer seams, in less time"
+    if fingerprint.dimensions == 3:
+        most, why = 1.0, "a patch, as learned; 2 is several times as fast and a little less exact"
+    choices.take("decode.window", most, why)
     take_recipe(choices, fingerprint, machine)
     choices.take("decode.mirror", value=False, reason="true averages mirrored passes, slower")
     _cleaning(choices)

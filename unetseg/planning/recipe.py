@@ -84,7 +84,8 @@ def _take_validation(choices: Choices, found: Fingerprint) -> None:
         edges = values.get("data.spacing") or own
         sizes = zip(found.median_shape, own, edges, strict=True)
         size = [round(n * mine / wanted) for n, mine, wanted in sizes]
-        windows = voxels_computed(size, patch, values["decode.overlap"]) / prod(patch)
+        overlap, most = values["decode.overlap"], values["decode.window"]
+        windows = voxels_computed(size, patch, overlap, most) / prod(patch)
         held = min(some, ceil(found.cases / values["training.folds"]))
         # Forward alone is a third of a step; the patch's voxels cancel out.
         cost = held * windows / 3

@@ -166,7 +166,8 @@ def _described(predictors: Sequence[Predictor], request: Request) -> str:
     if request.quality != "balanced":
         decode = first.plan.decode
         mirrors = decode.mirror and first.plan.training.augment.mirror_axes
-        text += f", {request.quality}: overlap {decode.overlap:g}"
+        text += f", {request.quality}: overlap {decode.overlap:g}, windows up to"
+        text += " a patch" if decode.window == 1 else f" {decode.window:g} patches long"
         text += f", {'mirroring' if mirrors else 'no mirroring'}"
     if len(predictors) > 1:
         text += f", on {', '.join(predictor.machine.device for predictor in predictors)}"

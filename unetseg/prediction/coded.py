@@ -32,8 +32,8 @@ from unetseg.records import Mask, Opened
 from unetseg.tasks.objects import ObjectTask
 from unetseg.tasks.segmenting import Segmenter
 
-# A network does not see much of an object that is longer than half a window.
-_HALO_WINDOWS = 0.5
+# A network does not see much of an object that is longer than half a patch.
+_HALO_PATCHES = 0.5
 _DRAFTS = "drafts"
 # For a voxel of a block that is written: draft, id, and what counting and compressing it take.
 _BYTES_WRITTEN = 28
@@ -110,11 +110,11 @@ def decoding_blocks(
     most_bytes : what decoding a block is to take; more if its halo alone takes that
     """
     shape = placement.scan.shape
-    windows = segmenter.tiling(placement.grid.shape).window
     halo = [0] * len(shape)
     for k, axis in enumerate(placement.order):
-        window = windows[k] * placement.turned.shape[k] / placement.grid.shape[k]
-        halo[axis] = ceil(_HALO_WINDOWS * window) + margin
+        patch = min(segmenter.plan.patch.size[k], placement.grid.shape[k])
+        on_scan = patch * placement.turned.shape[k] / placement.grid.shape[k]
+        halo[axis] = ceil(_HALO_PATCHES * on_scan) + margin
     blocks = Blocks(shape, shape, tuple(halo))
     while BYTES_PER_VOXEL * blocks.most_voxels > most_bytes:
         able = [k for k, edge in enumerate(blocks.edge) if edge > halo[k]]

@@ -37,6 +37,7 @@ def write_manifests(
         "device": request.dask or predictor.machine.device,
         "quality": request.quality,
         "overlap": decode.overlap,
+        "window": decode.window,
         "mirror": decode.mirror,
         "command": request.command,
         **({"shard": str(share)} if share else {}),

@@ -1,4 +1,4 @@
-"""How much work a mask is worth: step of the windows, mirroring, networks."""
+"""How much work a mask is worth: size and step of the windows, mirroring, networks."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,14 @@ class Quality:
     """A way between fast and exact; None leaves what the plan says.
 
     most_overlap, least_overlap : bounds of decode.overlap
+    least_window : bound of decode.window
     mirror : decode.mirror
     is_alone : one network of an ensemble, the first
     """
 
     most_overlap: float | None = None
     least_overlap: float | None = None
+    least_window: float | None = None
     mirror: bool | None = None
     is_alone: bool = False
 
@@ -30,13 +32,15 @@ class Quality:
         changed: dict[str, float | bool] = {}
         if overlap != decode.overlap:
             changed["decode.overlap"] = overlap
+        if self.least_window is not None and self.least_window > decode.window:
+            changed["decode.window"] = self.least_window
         if self.mirror not in (None, decode.mirror):
             changed["decode.mirror"] = bool(self.mirror)
         return changed
 
 
 QUALITIES = {
-    "fast": Quality(most_overlap=0.25, mirror=False, is_alone=True),
+    "fast": Quality(most_overlap=0.25, least_window=2.0, mirror=False, is_alone=True),
     "balanced": Quality(),
     "best": Quality(least_overlap=0.5, mirror=True),
 }

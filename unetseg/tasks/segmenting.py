@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, combinations, starmap
+from math import prod
 
 import torch
 from torch import Tensor
@@ -41,13 +42,19 @@ class Segmenter:
         # Two voxels at the coarsest level, or instance normalisation has nothing to compare.
         smallest = [2 * stride for stride in self.network.encoder.strides[-1]]
         patch = list(map(max, self.plan.patch.size, smallest))
-        return Tiling.of(grid, patch, self.plan.decode.overlap, smallest)
+        decode = self.plan.decode
+        return Tiling.of(grid, patch, decode.overlap, smallest, most=decode.window)
 
     def walk(self, grid: Sequence[int]) -> Walk:
         """The way through the windows that keeps the fewest outputs waiting."""
         tiling = self.tiling(grid)
         lengths = [n / w for n, w in zip(tiling.size, tiling.window, strict=True)]
-        return Walk(lengths.index(max(lengths)), self.plan.patch.batch)
+        return Walk(lengths.index(max(lengths)), self.together(tiling.window))
+
+    def together(self, window: Sequence[int]) -> int:
+        """How many windows go through the network at once: no more voxels than in training."""
+        patch = self.plan.patch
+        return max(1, min(patch.batch, patch.batch * prod(patch.size) // prod(window)))
 
     def reach(self, placement: Placement, box: Box) -> Box:
         """The part of the grid that `pieces` reads for a box of the scan; zeros lie behind it."""
@@ -107,7 +114,7 @@ class Segmenter:
         Raises DeviceError if the memory does not suffice for a single one.
         """
         (tiling,) = {self.tiling(image.placement.grid.shape) for image in images}
-        size = self.plan.patch.batch
+        size = self.together(tiling.window)
         batches = Batches(self._pass(), size, self.device, _warning(listener))
         with self._computing():
             return batches([image.read(whole_box(tiling.window)) for image in images])

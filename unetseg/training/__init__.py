@@ -150,7 +150,9 @@ class _Training:
             segmenter=Segmenter(kept, plan, task, self.device, self.precision),
             cases=val_cases,
             voxels={
-                name: voxels_computed(shape, plan.patch.size, plan.decode.overlap)
+                name: voxels_computed(
+                    shape, plan.patch.size, plan.decode.overlap, plan.decode.window
+                )
                 for name, shape in found.shapes.items()
             },
             source={
