@@ -1,53 +1,70 @@
-"""What stands for the training of a fold in other processes: little, as each has to import it."""
+"""What stands for the training of a fold in another process: `python fake_folds.py NAME`."""
 
+import json
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
-
-import torch
 
 from unetseg.errors import DataError
 from unetseg.records import EpochDone, Listener, Note, Progress, Stage
-from unetseg.training.fold import FoldTraining
-from unetseg.training.out_of_fold import FoldScores
-from unetseg.training.scores import Dice
-from unetseg.training.validation import Validation
+from unetseg.training.fold_process import serve
 
 PATIENCE = 60.0
 
 
-def scores_of(name: str) -> FoldScores:
-    return FoldScores(None, 0.0, Validation((name,), ((1.0,),), Dice(("object",))))
+def words(work: Callable[[str, Listener, Callable[[], bool]], bool]) -> Sequence[str]:
+    """What Python is to run for one of the functions below."""
+    return (__file__, work.__name__)
 
 
-def speak(training: Any, listener: Listener, should_stop: Callable[[], bool]) -> FoldScores:
+def begin(*more: object) -> Callable[[int, str, int, float], str]:
+    """Orders of a fold and its device, or of a fold and more."""
+
+    def order(fold: int, device: str, waves: int, beside: float) -> str:
+        del waves, beside
+        return json.dumps([fold, *(more or (device,))])
+
+    return order
+
+
+def never() -> bool:
+    return False
+
+
+def speak(order: str, listener: Listener, should_stop: Callable[[], bool]) -> bool:
     del should_stop
-    fold, device = training
+    _, device = json.loads(order)
+    # A library that prints does not come between.
+    sys.stdout.write("what nobody asked for\n")
+    sys.stdout.flush()
     listener(Stage("training"))
-    listener(Note(f"on {device}, {torch.get_num_threads()} threads", "warning"))
+    listener(Note(f"on {device}, {os.environ['OMP_NUM_THREADS']} threads", "warning"))
     listener(Progress(0.5, 10, 2.0, 3.0, 0.1, 7.0))
-    listener(EpochDone(1, 2, 3.0, 0.1, 0.5, 6.0, 0.0, (0.5,), 0.5, True))
-    return scores_of(f"{fold} {device}")
+    nan = float("nan")
+    listener(EpochDone(1, 2, 3.0, 0.1, 0.5, nan, nan, (0.5, nan), 0.5, is_best=True))
+    return True
 
 
-def meet(training: Any, listener: Listener, should_stop: Callable[[], bool]) -> FoldScores:
-    """Ends when as many as there are devices are at it."""
+def meet(order: str, listener: Listener, should_stop: Callable[[], bool]) -> bool:
+    """True once as many as there are devices are at it."""
     del listener, should_stop
-    fold, folder, count = training
-    (folder / f"here_{fold}").touch()
+    fold, folder, count = json.loads(order)
+    (Path(folder) / f"here_{fold}").touch()
     ends = time.monotonic() + PATIENCE
-    while len(list(folder.glob("here_*"))) < count and time.monotonic() < ends:
+    while len(list(Path(folder).glob("here_*"))) < count:
+        if time.monotonic() > ends:
+            return False
         time.sleep(0.02)
-    return scores_of(str(len(list(folder.glob("here_*"))) >= count))
+    return True
 
 
-def fail(training: Any, listener: Listener, should_stop: Callable[[], bool]) -> FoldScores | None:
-    fold, how = training
+def fail(order: str, listener: Listener, should_stop: Callable[[], bool]) -> bool:
+    fold, how = json.loads(order)
     if fold != 1:
-        return wait(training, listener, should_stop)
+        return wait(order, listener, should_stop)
     if how == "error":
         raise DataError("no such file", where="a.tif", hint="look for it")
     if how == "defect":
@@ -57,9 +74,9 @@ def fail(training: Any, listener: Listener, should_stop: Callable[[], bool]) -> 
     os._exit(7)
 
 
-def wait(training: Any, listener: Listener, should_stop: Callable[[], bool]) -> FoldScores | None:
+def wait(order: str, listener: Listener, should_stop: Callable[[], bool]) -> bool:
     """Saves and ends when it is asked to stop, or is interrupted."""
-    fold, *_ = training
+    fold, *_ = json.loads(order)
     listener(Note("waits"))
     ends = time.monotonic() + PATIENCE
     try:
@@ -72,16 +89,8 @@ def wait(training: Any, listener: Listener, should_stop: Callable[[], bool]) -> 
         listener(Note("interrupted"))
         Path(f"saved_{fold}").touch()
         raise
-    return None
-
-
-def begin(*more: Any) -> Callable[[int, str, int, float], FoldTraining]:
-    def training(fold: int, device: str, waves: int, beside: float) -> FoldTraining:
-        del waves, beside
-        return cast("FoldTraining", (fold, *(more or (device,))))
-
-    return training
-
-
-def never() -> bool:
     return False
+
+
+if __name__ == "__main__":
+    serve({"speak": speak, "meet": meet, "fail": fail, "wait": wait}[sys.argv[1]])

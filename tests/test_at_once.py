@@ -1,5 +1,7 @@
 """Folds at the same time, in processes of their own: what they say, how they fail, how they end."""
 
+import json
+import math
 import os
 import re
 import shutil
@@ -8,20 +10,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import cast
 
 import pytest
 import torch
 from cubes import request, write_cubes
-from fake_folds import PATIENCE, begin, fail, meet, never, speak, wait
+from fake_folds import PATIENCE, begin, fail, meet, never, speak, wait, words
 from safetensors.torch import load_file
 from test_cli import Training, run, settings
 
 from unetseg.errors import UsageError
+from unetseg.processes import ProcessFailed
 from unetseg.records import EpochDone, Event, Machine, Note, Progress, Stage
-from unetseg.training.at_once import FoldFailed, train_at_once
+from unetseg.training.at_once import train_at_once
 from unetseg.training.cross_validation import CrossValidation, cross_validate
-from unetseg.training.fold import FoldTraining
 
 # Of which each of two processes gets one.
 CORES = Machine("cpu", 1 << 30, 2)
@@ -30,20 +31,24 @@ CORES = Machine("cpu", 1 << 30, 2)
 # --- processes without a training ----------------------------------------------------------------
 
 
-def test_each_fold_says_which_it_is() -> None:
+def test_each_fold_says_which_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     heard: list[Event] = []
-    found = dict(train_at_once([3, 5], ["cpu", "cpu"], begin(), heard.append, never, speak))
-    assert {fold: scores and scores.validation.names for fold, scores in found.items()} == {
-        3: ("3 cpu",),
-        5: ("5 cpu",),
-    }
+    found = train_at_once([3, 5], ["cpu", "cuda:1"], begin(), heard.append, never, words(speak))
+    assert sorted(found) == [(3, True), (5, True)]
     assert heard[0] == Stage("training 2 folds, 2 at a time")
     assert not any(isinstance(event, Stage) for event in heard[1:])
-    text = f"on cpu, {max(1, len(os.sched_getaffinity(0)) // 2)} threads"
+    threads = max(1, len(os.sched_getaffinity(0)) // 2)
     notes = {event.text: event.level for event in heard if isinstance(event, Note)}
-    assert notes == {f"fold 3: {text}": "warning", f"fold 5: {text}": "warning"}
-    epochs = {event.training for event in heard if isinstance(event, EpochDone)}
-    assert epochs == {"fold 3", "fold 5"}
+    assert notes == {
+        f"fold 3: on cpu, {threads} threads": "warning",
+        f"fold 5: on cuda:1, {threads} threads": "warning",
+    }
+    epochs = [event for event in heard if isinstance(event, EpochDone)]
+    assert {event.training for event in epochs} == {"fold 3", "fold 5"}
+    assert epochs[0].is_best
+    assert epochs[0].values[0] == 0.5
+    assert math.isnan(epochs[0].values[1])
     progress = [event for event in heard if isinstance(event, Progress)]
     assert [event.loss for event in progress] == [2.0, 2.0]
     # Half of one of two folds, then of both, or one that is done and half of the other.
@@ -54,16 +59,15 @@ def test_each_fold_says_which_it_is() -> None:
 def test_as_many_are_trained_at_a_time_as_there_are_devices(tmp_path: Path) -> None:
     asked: list[tuple[int, str, int, bool]] = []
 
-    def training(fold: int, device: str, waves: int, beside: float) -> FoldTraining:
+    def order(fold: int, device: str, waves: int, beside: float) -> str:
         asked.append((fold, device, waves, beside > 0))
-        return cast("FoldTraining", (fold, tmp_path, 2 if fold < 2 else 3))
+        return json.dumps([fold, str(tmp_path), 2 if fold < 2 else 3])
 
-    found = list(
-        train_at_once([0, 1, 2], ["cuda:1", "cuda:3"], training, lambda event: None, never, meet)
+    found = train_at_once(
+        [0, 1, 2], ["cuda:1", "cuda:3"], order, lambda event: None, never, words(meet)
     )
     # Each of the first two has waited for the other.
-    assert sorted(fold for fold, _ in found) == [0, 1, 2]
-    assert all(scores and scores.validation.names == ("True",) for _, scores in found)
+    assert sorted(found) == [(0, True), (1, True), (2, True)]
     assert asked[:2] == [(0, "cuda:1", 2, False), (1, "cuda:3", 2, True)]
     fold, device, waves, _ = asked[2]
     assert (fold, waves) == (2, 1)
@@ -87,20 +91,22 @@ def test_a_fold_that_fails_is_named_when_the_others_are_saved(
     how: str, text: str, code: int
 ) -> None:
     found = []
-    with pytest.raises(FoldFailed, match=text) as caught:
-        for fold, scores in train_at_once(
-            [0, 1, 2], ["cpu", "cpu"], begin(how), lambda event: None, never, fail
+    with pytest.raises(ProcessFailed, match=text) as caught:
+        for fold, is_done in train_at_once(
+            [0, 1, 2], ["cpu", "cpu"], begin(how), lambda event: None, never, words(fail)
         ):
-            found.append((fold, scores))
+            found.append((fold, is_done))
     assert caught.value.exit_code == code
     # The third was not begun any more.
-    assert found == [(0, None)]
+    assert found == [(0, False)]
 
 
 def test_a_defect_is_one_here_too() -> None:
     with pytest.raises(RuntimeError, match=r"fold 1: Traceback [\s\S]*KeyError: 'something'"):
         list(
-            train_at_once([0, 1], ["cpu", "cpu"], begin("defect"), lambda event: None, never, fail)
+            train_at_once(
+                [0, 1], ["cpu", "cpu"], begin("defect"), lambda event: None, never, words(fail)
+            )
         )
 
 
@@ -113,10 +119,10 @@ def test_all_stop_when_asked_to() -> None:
             begin(),
             notes.append,
             lambda: sum(isinstance(event, Note) for event in notes) == 2,
-            wait,
+            words(wait),
         )
     )
-    assert sorted(found) == [(0, None), (1, None)]
+    assert sorted(found) == [(0, False), (1, False)]
 
 
 def test_all_save_when_they_are_interrupted(
@@ -131,7 +137,7 @@ def test_all_save_when_they_are_interrupted(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(train_at_once([0, 1], ["cpu", "cpu"], begin(), hear, never, wait))
+        list(train_at_once([0, 1], ["cpu", "cpu"], begin(), hear, never, words(wait)))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["interrupted_0", "interrupted_1", "saved_0", "saved_1"]
 
@@ -139,14 +145,13 @@ def test_all_save_when_they_are_interrupted(
 PARENT = """
 import sys
 sys.path.insert(0, {tests!r})
-from fake_folds import begin, never, wait
+from fake_folds import begin, never, wait, words
 from unetseg.training.at_once import train_at_once
 
 def hear(event):
     print(event, flush=True)
 
-if __name__ == "__main__":
-    list(train_at_once([0, 1], ["cpu", "cpu"], begin(), hear, never, wait))
+list(train_at_once([0, 1], ["cpu", "cpu"], begin(), hear, never, words(wait)))
 """
 
 

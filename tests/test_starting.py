@@ -19,8 +19,9 @@ from test_cli import PATIENCE, Training, arguments, environment, run, settings
 
 from unetseg.arguments import cards_of
 from unetseg.cli import starting
-from unetseg.cli.starting import RankFailed, start, variables
+from unetseg.cli.starting import start, variables
 from unetseg.errors import UsageError
+from unetseg.processes import ProcessFailed, python
 
 # --- which devices -----------------------------------------------------------------------------
 
@@ -56,14 +57,13 @@ def test_a_process_knows_its_place_and_its_card(monkeypatch: pytest.MonkeyPatch)
     assert variables(0, (0, 1), 1)["OMP_NUM_THREADS"] == "1"
 
 
-def test_the_same_command_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["/bin/unetseg", "train", "a b", "--devices", "2"])
+def test_another_python_is_as_safe_as_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["/bin", "/lib"])
     # What lies in the current folder is nobody's module.
-    safe = [sys.executable, "-P", "-m", "unetseg.cli", "train", "a b", "--devices", "2"]
-    assert starting._command() == safe
+    safe = [sys.executable, "-P", "-m", "unetseg.cli", "train", "a b"]
+    assert python("-m", "unetseg.cli", "train", "a b") == safe
     monkeypatch.setattr(sys, "path", [str(Path.cwd()), "/lib"])
-    assert starting._command() == [word for word in safe if word != "-P"]
+    assert python(*safe[2:]) == [word for word in safe if word != "-P"]
 
 
 # --- what becomes of them ----------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_one_that_is_killed_is_named_and_the_others_end(fake: Fake) -> None:
     if rank == 2: wait_for('1.pid'); os.kill(os.getpid(), signal.SIGKILL)
     """
     begun = time.monotonic()
-    with pytest.raises(RankFailed) as caught:
+    with pytest.raises(ProcessFailed) as caught:
         fake(code)
     assert str(caught.value) == (
         "rank 2 of 3 was killed (signal 9); the system kills what takes too much memory;"
@@ -125,7 +125,7 @@ def test_one_that_fails_has_its_own_message_and_code(
     if rank == 1: sys.exit(3)
     wait_for('1.pid'); time.sleep(0.2); sys.exit(75)
     """
-    with pytest.raises(RankFailed, match=r"^rank 1 of 3: x\.nii: bad; mend it$") as caught:
+    with pytest.raises(ProcessFailed, match=r"^rank 1 of 3: x\.nii: bad; mend it$") as caught:
         fake(code)
     assert caught.value.exit_code == 3
     assert capfd.readouterr() == ("", "")
@@ -144,12 +144,12 @@ def test_what_the_first_says_is_not_said_twice(
 
 
 def test_the_first_may_be_killed_too(fake: Fake) -> None:
-    with pytest.raises(RankFailed, match=r"^rank 0 of 3 was killed \(signal 15\); the same"):
+    with pytest.raises(ProcessFailed, match=r"^rank 0 of 3 was killed \(signal 15\); the same"):
         fake("if rank == 0: os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60 * rank)")
 
 
 def test_all_may_lose_one_another(fake: Fake) -> None:
-    with pytest.raises(RankFailed, match=r"^the processes have lost one another; the same"):
+    with pytest.raises(ProcessFailed, match=r"^the processes have lost one another; the same"):
         fake("sys.exit(75)")
 
 
@@ -204,7 +204,7 @@ def test_debug_shows_all_that_was_said(
     code = "import os, sys; sys.stderr.write('Traceback\\nerror: x\\n' * int(os.environ['RANK']))"
     code += "; sys.exit(70 if os.environ['RANK'] == '1' else 75)"
     monkeypatch.setattr(starting, "_command", lambda: [sys.executable, "-c", code])
-    with pytest.raises(RankFailed, match=r"^rank 1 of 2: x$"):
+    with pytest.raises(ProcessFailed, match=r"^rank 1 of 2: x$"):
         start((0, 1), debug=True)
     assert capfd.readouterr().err == "Traceback\nerror: x\n"
 

@@ -64,7 +64,7 @@ def cross_validate(
     group : what keeps cases in one fold: a column of the CSV list, or a regular expression with
         one group that is searched in their names
     devices : as many folds at the same time: cards by number, or on the processor as many as there
-        are numbers; a script that asks for several begins with `if __name__ == "__main__":`
+        are numbers
 
     Raises as `train` does.
     """

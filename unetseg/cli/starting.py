@@ -10,11 +10,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from unetseg.errors import UnetsegError
+from unetseg.processes import ProcessFailed, how_ended, python
 
 # A rank that has lost another one ends with this code, and leaves it to the other to say why.
 LOST = 75
@@ -22,17 +21,6 @@ _PARENT = "UNETSEG_PARENT"
 _POLL_SECONDS = 0.05
 # What is left after the first failure: the others notice it, and the first saves the state.
 _OTHERS_SECONDS, _FIRST_SECONDS = 3.0, 30.0
-
-
-_GO_ON = "the same command goes on with the run"
-
-
-class RankFailed(UnetsegError):
-    """A process that `--devices` has started came to nothing; it has the process's own code."""
-
-    def __init__(self, what: str, exit_code: int, hint: str = "") -> None:
-        super().__init__(what, hint=hint)
-        self.exit_code = exit_code
 
 
 def is_started() -> bool:
@@ -57,7 +45,7 @@ def start(cards: Sequence[int], *, debug: bool) -> int:
 
     debug : show all that the process at fault has said
 
-    Raises RankFailed if another than the first came to nothing, or the first was killed.
+    Raises ProcessFailed if another than the first came to nothing, or the first was killed.
     """
     with _Processes.begun(cards) as processes:
         return processes.wait(debug=debug)
@@ -166,7 +154,7 @@ class _Processes:
             raise KeyboardInterrupt
         failed = [rank for rank, code in sorted(codes.items()) if code not in (0, LOST)]
         if not failed:
-            raise RankFailed("the processes have lost one another", 5, _GO_ON)
+            raise ProcessFailed("the processes have lost one another", 5)
         rank = failed[0]
         name, code = f"rank {rank} of {len(self.processes)}", codes[rank]
         self.said[rank].seek(0)
@@ -174,14 +162,10 @@ class _Processes:
         if debug:
             sys.stderr.write(text)
         if code < 0:
-            hint = "the system kills what takes too much memory; " if code == -9 else ""
-            raise RankFailed(f"{name} was killed (signal {-code})", 5, hint + _GO_ON)
+            raise ProcessFailed(f"{name} {how_ended(code)}", 5)
         lines = [line for line in text.splitlines() if line.strip()] or ["ended"]
-        raise RankFailed(f"{name}: {lines[-1].removeprefix('error: ')}", code)
+        raise ProcessFailed(f"{name}: {lines[-1].removeprefix('error: ')}", code, hint="")
 
 
 def _command() -> list[str]:
-    # As the command itself was started: without a look into the current folder, unless it did.
-    is_safe = str(Path.cwd()) not in sys.path and "" not in sys.path
-    flags = ["-P"] if is_safe else []
-    return [sys.executable, *flags, "-m", "unetseg.cli", *sys.argv[1:]]
+    return python("-m", "unetseg.cli", *sys.argv[1:])

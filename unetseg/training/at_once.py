@@ -2,61 +2,29 @@
 
 import os
 import signal
-import traceback
+import subprocess
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import Event as Flag
+from queue import Empty, SimpleQueue
 from statistics import mean
 from threading import Thread
 from time import monotonic
+from typing import IO
 
 import torch
 
 from unetseg.devices import measure
-from unetseg.errors import UnetsegError
-from unetseg.records import EpochDone, Event, Listener, Note, Progress, Stage
-from unetseg.training.fold import FoldTraining, train_fold
-from unetseg.training.out_of_fold import FoldScores
+from unetseg.processes import ProcessFailed, how_ended, python
+from unetseg.records import EpochDone, Listener, Note, Progress, Stage
+from unetseg.training.fold_process import STOP, Ended, Told, said_in
 
 _POLL_SECONDS = 0.2
 # What a process has to save its state in, once it is interrupted.
 _SAVING_SECONDS = 30.0
 
-_GO_ON = "the same command goes on with the run"
-
-Work = Callable[[FoldTraining, Listener, Callable[[], bool]], FoldScores | None]
-Begin = Callable[[int, str, int, float], FoldTraining]
-
-
-class FoldFailed(UnetsegError):
-    """The training of one of several folds came to nothing; it has the exit code of its error."""
-
-    def __init__(self, what: str, where: str, exit_code: int, hint: str = "") -> None:
-        super().__init__(what, where=where, hint=hint)
-        self.exit_code = exit_code
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why a process could not train its fold.
-
-    exit_code : of the error; None for a defect, whose text is a traceback
-    """
-
-    text: str
-    exit_code: int | None
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """What has become of a fold; without scores it was asked to stop."""
-
-    scores: FoldScores | None
+Begin = Callable[[int, str, int, float], str]
 
 
 @dataclass(eq=False)
@@ -70,7 +38,7 @@ class _Worker:
 
     fold: int
     slot: int
-    process: SpawnProcess
+    process: subprocess.Popen[bytes]
     begun: float
     is_heard: bool = False
     first: Progress | None = None
@@ -80,6 +48,27 @@ class _Worker:
     def name(self) -> str:
         return f"fold {self.fold}"
 
+    @property
+    def asked(self) -> IO[bytes]:
+        """What the process is told goes here."""
+        if self.process.stdin is None:
+            raise ValueError("a process without stdin")
+        return self.process.stdin
+
+    def ask(self, line: bytes) -> None:
+        # A process that is gone is noticed by what it no longer says.
+        with suppress(OSError):
+            self.asked.write(line + b"\n")
+            self.asked.flush()
+
+    def listen(self, said: "SimpleQueue[tuple[_Worker, bytes]]") -> None:
+        """Pass on its lines, and an empty one when it is gone."""
+        if self.process.stdout is not None:
+            with self.process.stdout as lines:
+                for line in lines:
+                    said.put((self, line))
+        said.put((self, b""))
+
 
 def train_at_once(
     todo: Sequence[int],
@@ -87,20 +76,19 @@ def train_at_once(
     begin: Begin,
     listener: Listener,
     should_stop: Callable[[], bool],
-    work: Work = train_fold,
-) -> Iterator[tuple[int, FoldScores | None]]:
-    """Train folds, as many at a time as there are devices; each with its scores when it is done.
+    words: Sequence[str] = ("-m", "unetseg.training.fold_process"),
+) -> Iterator[tuple[int, bool]]:
+    """Train folds, as many at a time as there are devices; each, and whether it is finished.
 
-    begin : what is to be done for a fold on a device, with the number of folds that are left to
+    begin : the order for a fold on a device, a line; given the number of folds that are left to
         each device, this one among them, and the seconds that the folds beside it have taken
-    should_stop : asked between events; all folds that are being trained are saved then, and come
-        without scores
-    work : a function that another process can import
+    should_stop : asked between events; all folds that are being trained are saved then
+    words : what Python is to run for a fold, see fold_process
 
-    Raises FoldFailed when the other folds have been saved; on any other error, or if the iteration
-    is broken off, the processes save what they have and end.
+    Raises ProcessFailed when the other folds have been saved; on any other error, or if the
+    iteration is broken off, the processes save what they have and end.
     """
-    run = _AtOnce(devices, listener, work, len(todo))
+    run = _AtOnce(devices, listener, words, len(todo))
     try:
         yield from run.go(deque(todo), begin, should_stop)
     finally:
@@ -108,71 +96,81 @@ def train_at_once(
 
 
 class _AtOnce:
-    """The processes of one command, each heard through a wire of its own."""
+    """The processes of one command."""
 
-    def __init__(self, devices: Sequence[str], listener: Listener, work: Work, total: int) -> None:
-        self._devices, self._listener, self._work = devices, listener, work
+    def __init__(
+        self, devices: Sequence[str], listener: Listener, words: Sequence[str], total: int
+    ) -> None:
+        self._devices, self._listener, self._words = devices, listener, words
         self._total, self._finished, self._start = total, 0, monotonic()
-        self._context = get_context("spawn")
-        self._stop = self._context.Event()
-        self._running: dict[Connection, _Worker] = {}
-        self._failures: list[tuple[_Worker, _Failure]] = []
-        self._threads = max(1, measure(torch.device("cpu")).cores // len(devices))
+        self._said: SimpleQueue[tuple[_Worker, bytes]] = SimpleQueue()
+        self._running: list[_Worker] = []
+        self._failures: list[tuple[_Worker, Ended]] = []
+        threads = max(1, measure(torch.device("cpu")).cores // len(devices))
+        self._environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
 
     def go(
         self, left: deque[int], begin: Begin, should_stop: Callable[[], bool]
-    ) -> Iterator[tuple[int, FoldScores | None]]:
+    ) -> Iterator[tuple[int, bool]]:
         self._listener(Stage(f"training {len(left)} folds, {len(self._devices)} at a time"))
         free, turns = deque(range(len(self._devices))), Counter[int]()
-        waves = -(-len(left) // len(self._devices))
+        waves, is_stopped = -(-len(left) // len(self._devices)), False
         while left or self._running:
-            if should_stop():
-                self._stop.set()
-            if self._stop.is_set():
+            if not is_stopped and (self._failures or should_stop()):
+                is_stopped = True
                 left.clear()
+                for worker in self._running:
+                    worker.ask(STOP)
             while left and free:
                 slot, fold = free.popleft(), left.popleft()
-                beside = sum(monotonic() - worker.begun for worker in self._running.values())
-                self._start_worker(
-                    fold, slot, begin(fold, self._devices[slot], waves - turns[slot], beside)
-                )
+                beside = sum(monotonic() - worker.begun for worker in self._running)
+                order = begin(fold, self._devices[slot], waves - turns[slot], beside)
+                self._start_worker(fold, slot, order)
                 turns[slot] += 1
-            ready = wait([*self._running], _POLL_SECONDS)
-            for wire in [each for each in self._running if each in ready]:
-                worker = self._running[wire]
-                answer = _heard(wire, worker)
-                if isinstance(answer, _Ended):
-                    self._let_go(wire)
-                    self._finished += 1
-                    free.append(worker.slot)
-                    yield worker.fold, answer.scores
-                elif isinstance(answer, _Failure):
-                    self._let_go(wire)
-                    self._failures.append((worker, answer))
-                    self._stop.set()
+            try:
+                worker, line = self._said.get(timeout=_POLL_SECONDS)
+            except Empty:
+                continue
+            said = said_in(line) if line else Ended(finished=False, exit_code=5)
+            if not isinstance(said, Ended):
+                self._tell(worker, said)
+            elif worker in self._running:
+                self._running.remove(worker)
+                self._let_go(worker)
+                if not line:
+                    code = worker.process.returncode
+                    said = replace(said, fault=f"the process {how_ended(code)}")
+                if said.fault:
+                    self._failures.append((worker, said))
                 else:
-                    self._tell(worker, answer)
+                    self._finished += said.finished
+                    free.append(worker.slot)
+                    yield worker.fold, said.finished
         if self._failures:
             raise self._fault()
 
-    def _start_worker(self, fold: int, slot: int, training: FoldTraining) -> None:
-        wire, far_end = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=_train,
-            args=(self._work, training, far_end, self._stop, self._threads),
-            name=f"unetseg fold {fold}",
+    def _start_worker(self, fold: int, slot: int, order: str) -> None:
+        process = subprocess.Popen(
+            python(*self._words),
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # A Ctrl-C comes to the first process, which passes it on.
+            start_new_session=True,
         )
-        process.start()
-        # Or nobody would notice that the process is gone.
-        far_end.close()
-        self._running[wire] = _Worker(fold, slot, process, monotonic())
+        worker = _Worker(fold, slot, process, monotonic())
+        self._running.append(worker)
+        Thread(target=worker.listen, args=(self._said,), daemon=True).start()
+        worker.ask(order.encode())
 
-    def _let_go(self, wire: Connection) -> None:
-        worker = self._running.pop(wire)
-        wire.close()
-        worker.process.join()
+    @staticmethod
+    def _let_go(worker: _Worker) -> None:
+        # It waits for nothing any more: the end of its stdin ends it at once.
+        with suppress(OSError):
+            worker.asked.close()
+        worker.process.wait()
 
-    def _tell(self, worker: _Worker, event: Event) -> None:
+    def _tell(self, worker: _Worker, event: Told) -> None:
         """What a fold says, as one of several; their stages overlap, and are left out."""
         worker.is_heard = True
         match event:
@@ -186,7 +184,7 @@ class _AtOnce:
 
     def _progress(self) -> Progress:
         """Where all of them stand together."""
-        pairs = [(each.first, each.last) for each in self._running.values()]
+        pairs = [(each.first, each.last) for each in self._running]
         firsts, lasts = [a for a, _ in pairs if a], [b for _, b in pairs if b]
         share = (self._finished + sum(each.share for each in lasts)) / self._total
         gained = share - sum(each.share for each in firsts) / self._total
@@ -201,78 +199,23 @@ class _AtOnce:
         )
 
     def _fault(self) -> Exception:
-        worker, failure = self._failures[0]
-        if failure.exit_code is None:
-            return RuntimeError(f"{worker.name}: {failure.text}")
+        worker, ended = self._failures[0]
+        if ended.exit_code is None:
+            return RuntimeError(f"{worker.name}: {ended.fault}")
         where = f"{worker.name} on {self._devices[worker.slot]}"
-        return FoldFailed(failure.text, where, failure.exit_code, _GO_ON)
+        return ProcessFailed(ended.fault, ended.exit_code, where=where)
 
     def end(self) -> None:
         """Have the processes that are left save what they have, as a second Ctrl-C does."""
-        for worker in self._running.values():
-            if not worker.is_heard:
+        for worker in self._running:
+            if worker.is_heard:
+                worker.process.send_signal(signal.SIGINT)
+            else:
                 worker.process.kill()
-            elif worker.process.pid is not None and worker.process.is_alive():
-                os.kill(worker.process.pid, signal.SIGINT)
         ends = monotonic() + _SAVING_SECONDS
-        for wire, worker in self._running.items():
-            # Nobody reads any more, and a full pipe would hold the process.
-            wire.close()
-            worker.process.join(max(0.0, ends - monotonic()))
+        for worker in self._running:
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, ends - monotonic()))
             worker.process.kill()
-            worker.process.join()
+            self._let_go(worker)
         self._running.clear()
-
-
-def _heard(wire: Connection, worker: _Worker) -> Event | _Ended | _Failure:
-    """The next thing that a process says, or that it is gone."""
-    try:
-        said: Event | _Ended | _Failure = wire.recv()
-    except (EOFError, OSError):
-        worker.process.join()
-        code = worker.process.exitcode or 0
-        if code >= 0:
-            return _Failure(f"the process ended by itself (code {code})", 5)
-        text = f"the process was killed (signal {-code})"
-        if code == -signal.SIGKILL:
-            text += "; the system kills what takes too much memory"
-        return _Failure(text, 5)
-    return said
-
-
-# --- in the other process ------------------------------------------------------------------------
-
-
-def _train(work: Work, training: FoldTraining, wire: Connection, stop: Flag, threads: int) -> None:
-    # The first process decides what a Ctrl-C or a SIGTERM means, which may come to all.
-    os.setsid()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    answer: _Ended | _Failure
-
-    def tell(what: Event | _Ended | _Failure) -> None:
-        # The first process may be ending.
-        with suppress(OSError):
-            wire.send(what)
-
-    try:
-        answer = _Ended(work(training, tell, stop.is_set))
-    except UnetsegError as error:
-        answer = _Failure(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        # Nobody waits for an answer.
-        return
-    # It is raised by the first process, whose command decides what a person sees of it.
-    except Exception:  # noqa: BLE001
-        answer = _Failure(traceback.format_exc(), None)
-    tell(answer)
-
-
-def _end_with_parent() -> None:
-    """End at once, as by `kill -9`, when the first process is gone."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -27,9 +27,10 @@ from unetseg.runs.run_file import fold_folder, held, read_folds_asked
 from unetseg.tasks import make_task
 from unetseg.tasks.cleaning import cleanings, with_cleanings
 from unetseg.training import Request, plan_for, refuse_errors
-from unetseg.training.at_once import Begin, train_at_once
+from unetseg.training.at_once import train_at_once
 from unetseg.training.evidence import mask_of
 from unetseg.training.fold import FoldTraining, is_trained, train_fold
+from unetseg.training.fold_process import order
 from unetseg.training.history import append_log
 from unetseg.training.opening import write_origin
 from unetseg.training.out_of_fold import (
@@ -218,8 +219,8 @@ class _Folds:
             on = f" on {device}" if len(self.devices) > 1 else ""
             self.say(f"fold {fold} begins{on}; {len(done)} of {len(self.folds)} are done")
             minutes = self._minutes(done, before, waves, beside)
-            training = self._training(fold, device, minutes)
-            return replace(training, request=replace(self.request, started=time()))
+            made = self._training(fold, device, minutes)
+            return replace(made, request=replace(self.request, started=time()))
 
         for fold, scores in self._trained(todo, begin, should_stop):
             if scores is not None:
@@ -230,17 +231,30 @@ class _Folds:
         return self._combined(whole, done)
 
     def _trained(
-        self, todo: Sequence[int], begin: Begin, should_stop: Callable[[], bool]
+        self,
+        todo: Sequence[int],
+        begin: Callable[[int, str, int, float], FoldTraining],
+        should_stop: Callable[[], bool],
     ) -> Iterator[tuple[int, FoldScores | None]]:
-        """Each fold with its scores, as soon as it is done, until it is asked to stop."""
+        """Each fold with its scores, as soon as it is done, until it is asked to stop.
+
+        begin : the training of a fold on a device, with what train_at_once says of the others
+        """
         if len(self.devices) > 1 and todo:
-            yield from train_at_once(todo, self.devices, begin, self.show, should_stop)
+
+            def ordered(fold: int, device: str, waves: int, beside: float) -> str:
+                return order(begin(fold, device, waves, beside))
+
+            for fold, is_done in train_at_once(todo, self.devices, ordered, self.show, should_stop):
+                # What it has made of the cases is in its folder.
+                own = self._training(fold, self.devices[0], None)
+                yield fold, read_scores(own.unseen) if is_done else None
             return
         for place, fold in enumerate(todo):
             if should_stop():
                 return
-            training = begin(fold, self.devices[0], len(todo) - place, 0.0)
-            scores = train_fold(training, self.show, should_stop)
+            own = begin(fold, self.devices[0], len(todo) - place, 0.0)
+            scores = train_fold(own, self.show, should_stop)
             yield fold, scores
             if scores is None:
                 return

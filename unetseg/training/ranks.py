@@ -112,7 +112,7 @@ class Ranks:
         adapter: TypeAdapter[T] = TypeAdapter(kind)
         if self.is_first:
             value = make()
-            self._send(json.dumps(adapter.dump_python(value), default=_plain).encode())
+            self._send(json.dumps(adapter.dump_python(value), default=plain).encode())
             return value
         return adapter.validate_python(json.loads(self._send(b"")))
 
@@ -196,7 +196,7 @@ class Ranks:
 ALONE = Ranks()
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
