@@ -1,10 +1,12 @@
 """Dice, or average precision of objects, on unseen cases after a training of given length.
 
-    python benchmarks/accuracy.py DATA [--minutes 10] [--seed 0] [--results FILE.json] [-- OPTIONS]
+    python benchmarks/accuracy.py DATA [--minutes 10] [--seed 0] [--results FILE.json]
+                                  [--keep FOLDER] [-- OPTIONS]
 
 Every fifth case (by name) is set apart before anything is looked at; `unetseg train` sees the
-others only and holds out its own validation fold among them. What follows `--` goes to `train`.
-Prints a table and writes JSON with machine, versions, commit and every case's score.
+others only and holds out its own validation fold among them. What follows `--` goes to `train`;
+with `--folds 5` the minutes are those of all folds together. Prints a table and writes JSON with
+machine, versions, commit and every case's score. `--keep` leaves division, run and masks there.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -93,17 +96,22 @@ def score_objects(folder: Path, masks: Path) -> dict[str, object]:
     return {"objects": dict(pooled.values), "object_scores": to_json(found)}
 
 
-def measure(trial: Trial) -> dict[str, Any]:
-    """Train, predict and score in a folder that is removed afterwards.
+def measure(trial: Trial, keep: Path | None = None) -> dict[str, Any]:
+    """Train, predict and score in a folder that is removed afterwards, or in a new one to keep.
 
-    curve : seconds and mean score of every validation on the way
+    steps : of all folds together
+    curve : seconds and mean score of every validation on the way; of each fold by itself
     objects : of a model of objects; its Dice is that of the foreground
     """
     # Others take from here what needs no torch, and measure how much memory they take.
     from unetseg.checkpoint import load_plan
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        if keep is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            folder = keep
+            folder.mkdir(parents=True)
         tested = split(trial.data, folder)
         train = ["train", folder / "train.csv", "-o", folder / "run", "--seed", str(trial.seed)]
         _, train_seconds = run(*train, "--time", f"{60 * trial.minutes:g}s", *trial.options)
@@ -113,10 +121,11 @@ def measure(trial: Trial) -> dict[str, Any]:
         scored = score(folder, folder / "masks", merge=data.merge_labels or data.has_objects)
         if data.has_objects:
             scored |= score_objects(folder, folder / "masks")
-        table = folder / "run" / "history.csv"
-        # A time that was over before the first step leaves no row.
-        history = list(csv.DictReader(table.open())) if table.is_file() else []
-    timed = [row for row in history if row["steps_per_second"]]
+        # A time that was over before the first step leaves no row, or no table.
+        tables = [*(folder / "run").glob("history.csv"), *(folder / "run").glob("*/history.csv")]
+        histories = [list(csv.DictReader(table.open())) for table in sorted(tables)]
+    rows = [row for history in histories for row in history]
+    timed = [row for row in rows if row["steps_per_second"]]
     mean = "mean_ap" if data.has_objects else "mean_dice"
     return {
         "data": trial.data.name,
@@ -126,10 +135,10 @@ def measure(trial: Trial) -> dict[str, Any]:
         "test_cases": tested,
         "dice": scored["dice"],
         "mean_dice": scored["mean_dice"],
-        "steps": int(history[-1]["step"]) if history else 0,
+        "steps": sum(int(history[-1]["step"]) for history in histories if history),
         "steps_per_second": mean_or_none([float(row["steps_per_second"]) for row in timed]),
         "waiting": mean_or_none([float(row["waiting"]) for row in timed]),
-        "curve": [[float(r["seconds"]), float(r[mean])] for r in history if r[mean]],
+        "curve": [[float(r["seconds"]), float(r[mean])] for r in rows if r[mean]],
         "train_seconds": round(train_seconds, 1),
         "predict_seconds": round(predict_seconds, 1),
         **surroundings(),
@@ -178,9 +187,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path)
+    parser.add_argument("--keep", type=Path, help="a new folder for all that is made")
     words, passed_on = options_after_dashes()
     given = parser.parse_args(words)
-    result = measure(Trial(given.data, given.minutes, given.seed, passed_on))
+    result = measure(Trial(given.data, given.minutes, given.seed, passed_on), given.keep)
     for key in ("data", "minutes", "seed", "test_cases", "dice", "mean_dice", "steps", "waiting"):
         print(f"{key:16} {result[key]}")
     for key, value in result.get("objects", {}).items():
