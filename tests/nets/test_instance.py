@@ -21,6 +21,12 @@ def layers(dimensions: int, channels: int) -> tuple[nn.Module, nn.Module]:
     return ours, theirs
 
 
+def apart(mine: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference, as a share of the largest number."""
+    mine, other = mine.detach().double(), other.detach()
+    return float((mine - other).abs().max() / other.abs().max())
+
+
 def channels_last(*shape: int) -> torch.Tensor:
     x = torch.randn(shape, dtype=torch.float64) * 3 + 5
     return x.contiguous(memory_format=LAYOUTS[len(shape) - 2])
@@ -47,6 +53,28 @@ def test_it_is_torchs_instance_norm_with_its_gradients(shape: tuple[int, ...]) -
     assert results[0][0].is_contiguous(memory_format=LAYOUTS[len(shape) - 2])
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 6, 7), (1, 3, 4, 4), (3, 4, 5, 2, 3), (2, 16, 9, 8, 7)])
+@pytest.mark.parametrize("is_last", [True, False])
+def test_sixteen_bits_are_those_of_sixty_four(shape: tuple[int, ...], is_last: bool) -> None:
+    torch.manual_seed(0)
+    ours, theirs = layers(len(shape) - 2, shape[1])
+    x = channels_last(*shape).bfloat16().requires_grad_()
+    exact = x.detach().double().contiguous().requires_grad_()
+    grad = torch.randn_like(x)
+    y = ours.float()(x)
+    y.backward(grad if is_last else grad.contiguous())
+    expected = theirs(exact)
+    expected.backward(grad.double().contiguous())
+    assert y.dtype == torch.bfloat16
+    assert y.is_contiguous(memory_format=LAYOUTS[len(shape) - 2])
+    # A number of 16 bits has eight of them for its digits.
+    pairs = [(y, expected), (x.grad, exact.grad)]
+    pairs += [(getattr(ours, name).grad, getattr(theirs, name).grad) for name in ("weight", "bias")]
+    for mine, other in pairs:
+        assert apart(mine, other) < 2**-7
+    assert apart(y + 0.1, expected) > 2**-7
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_gradient_is_that_of_the_function(batch: int) -> None:
     torch.manual_seed(0)
@@ -71,12 +99,16 @@ def test_torchs_own_way_is_taken_where_it_has_to_be(monkeypatch: pytest.MonkeyPa
     def never(*_: object) -> None:
         raise AssertionError("not here")
 
-    monkeypatch.setattr(instance._Normalise, "apply", never)
+    for way in (instance._Normalise, instance._NormaliseHalf):
+        monkeypatch.setattr(way, "apply", never)
     layer = InstanceNorm2d(3, affine=True)
     layer(torch.randn(2, 3, 4, 4))
     layer.to("meta")(torch.empty(2, 3, 4, 4, device="meta"))
     layer = InstanceNorm2d(3, affine=True)
     with pytest.raises(ValueError, match="more than 1 spatial element"):
         layer(torch.randn(2, 3, 1, 1).contiguous(memory_format=torch.channels_last))
-    with pytest.raises(AssertionError, match="not here"):
-        layer(torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last))
+    layer.half()(torch.randn(2, 3, 4, 4).half().contiguous(memory_format=torch.channels_last))
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(2, 3, 4, 4).to(dtype).contiguous(memory_format=torch.channels_last)
+        with pytest.raises(AssertionError, match="not here"):
+            layer.float()(x)

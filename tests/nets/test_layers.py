@@ -68,3 +68,28 @@ def test_a_network_on_a_processor_has_its_kernels_channels_last(tmp_path: Path) 
     assert points
     assert all(point.stride() == (point.shape[1], 1, 1, 1) for point in points)
     torch.testing.assert_close(network(x)[0], before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_maps_lie_channels_last_from_the_first_convolution_on(
+    tmp_path: Path, precision: torch.dtype
+) -> None:
+    """Of one channel too, which torch by itself takes for the usual layout."""
+    plan, _ = plan_for(request(write_squares(tmp_path / "data"), tmp_path / "run"))
+    network = checkpoint.build(plan).placed(torch.device("cpu"))
+    seen: list[bool] = []
+
+    def look(_: nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> None:
+        maps = (*given, made) if seen else (made,)
+        seen.append(all(x.is_contiguous(memory_format=torch.channels_last) for x in maps))
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.InstanceNorm2d):
+            module.register_forward_hook(look)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        network(torch.randn(2, 1, 32, 32))[0].sum().backward()
+    assert len(seen) > 10
+    assert all(seen)
+    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    x = torch.randn(2, 1, 32, 32).contiguous(memory_format=torch.channels_last)
+    assert not first(x).is_contiguous(memory_format=torch.channels_last)

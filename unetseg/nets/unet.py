@@ -92,6 +92,9 @@ class UNet(nn.Module):
             pairs = [pair for after in reversed(padding) for pair in (0, after)]
             x = nn.functional.pad(x, pairs)
         x = x.contiguous(memory_format=self._layout)
+        if self._layout != torch.contiguous_format and x.is_contiguous():
+            # With one channel it is both, and torch would go on in the usual layout.
+            x = x.clone(memory_format=self._layout)
         *finer, x = self.encoder(x)
         outputs = [] if finer else [self.heads[0](x)]
         for level in reversed(range(len(finer))):
