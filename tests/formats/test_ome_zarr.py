@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,74 @@ def test_a_place_below_a_store(tmp_path: Path) -> None:
         save(tmp_path / "plate.zarr" / name, array + len(name), "yx")
     assert is_store(tmp_path / "plate.zarr" / "A" / "1" / "0")
     assert np.array_equal(read_scan(tmp_path / "plate.zarr/A/1/0").array[0], array + 5)
+
+
+def packed(store: Path, path: Path, below: str = "") -> Path:
+    """The files of a store in an archive as RFC 9 wants it, its metadata first."""
+    files = sorted((f for f in store.rglob("*") if f.is_file()), key=lambda f: f.name[0] == "c")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in files:
+            archive.write(file, Path(below) / file.relative_to(store))
+    return path
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("name", "below"), [("a.ozx", ""), ("a.zarr.zip", "a.zarr"), ("a.ome.zarr.zip", "a.ome.zarr")]
+)
+def test_an_archive_is_read_as_the_store_in_it(
+    tmp_path: Path, version: str, name: str, below: str
+) -> None:
+    array = noise((2, 5, 40, 50))
+    units = {"z": "micrometer", "y": "micrometer", "x": "micrometer"}
+    store = save(
+        tmp_path / "plain.zarr",
+        array,
+        "czyx",
+        version,
+        scale=(1.0, 2.0, 0.5, 0.5),
+        units=units,
+        channels=("DAPI", "GFP"),
+        chunks=(1, 2, 16, 16),
+    )
+    path = packed(store, tmp_path / name, below)
+    scan, other = read_scan(path), read_scan(store)
+    np.testing.assert_array_equal(scan.array, array)
+    assert scan.channels == other.channels == ("DAPI", "GFP")
+    np.testing.assert_array_equal(scan.geometry.affine, other.geometry.affine)
+    opened = open_scan(path)
+    assert opened.block == (2, 16, 16)
+    box = (slice(1, 4), slice(7, 30), slice(20, 50))
+    np.testing.assert_array_equal(opened.read(box), array[(slice(None), *box)])
+    assert split_name(path) == ("a", name.removeprefix("a"))
+    assert OmeZarr().mask_suffix(path) == ".ome.zarr"
+
+
+def test_archives_are_found_as_scans(tmp_path: Path) -> None:
+    store = save(tmp_path / "store" / "a.zarr", noise((40, 50)), "yx")
+    path = packed(store, tmp_path / "a.ozx")
+    assert [case.images for case in find_scans([tmp_path / "a.ozx"]).cases] == [(path,)]
+    assert not is_store(path)
+
+
+def test_refused_archives(tmp_path: Path) -> None:
+    store = save(tmp_path / "a.zarr", noise((40, 50)), "yx")
+    (tmp_path / "broken.ozx").write_bytes(b"PK no archive at all")
+    with pytest.raises(DataError, match=r"broken\.ozx: not a readable ome-zarr file"):
+        read_scan(tmp_path / "broken.ozx")
+    with zipfile.ZipFile(tmp_path / "other.ozx", "w") as archive:
+        archive.writestr("a.txt", "nothing")
+        archive.writestr("b.txt", "nothing")
+    with pytest.raises(DataError, match=r"other\.ozx: no OME-Zarr image"):
+        read_scan(tmp_path / "other.ozx")
+    packed(store / "full", tmp_path / "array.ozx")
+    with pytest.raises(DataError, match=r"array\.ozx: a Zarr without the metadata of an image"):
+        read_scan(tmp_path / "array.ozx")
+    scan = read_scan(store)
+    mask = Mask(np.zeros((40, 50), np.uint8), scan.geometry, LABELS)
+    with pytest.raises(DataError, match=r"m\.ozx: archives are not written; call it \.ome\.zarr"):
+        write_mask(mask, tmp_path / "m.ozx", scan)
+    assert not (tmp_path / "m.ozx").exists()
 
 
 def test_the_one_image_of_a_converter(tmp_path: Path) -> None:

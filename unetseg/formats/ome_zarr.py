@@ -1,9 +1,10 @@
-"""OME-Zarr: NGFF 0.4 (Zarr 2) and 0.5 (Zarr 3), in a folder or behind an address."""
+"""OME-Zarr: NGFF 0.4 (Zarr 2) and 0.5 (Zarr 3), in a folder, an archive or behind an address."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,6 +26,10 @@ from unetseg.records import AS_IT_IS, Label, Mask, Opened, Scan, Source, View
 
 if TYPE_CHECKING:
     from zarr import Array, Group
+    from zarr.abc.store import Store as ChunkStore
+
+# Archives, which are read and not written. Source: https://ngff.openmicroscopy.org/rfc/9
+_ZIPPED = (".ome.zarr.zip", ".zarr.zip", ".ozx")
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,11 @@ class OmeZarr:
 
     Full resolution is read, whatever levels there are. Units are micrometres, millimetres or
     pixels; see `geometry_of`. A path may lead to a group below the store, such as
-    plate.zarr/A/1/0 or scan.zarr/labels/nuclei.
+    plate.zarr/A/1/0 or scan.zarr/labels/nuclei. A store may be packed into a ZIP archive.
     """
 
     name = "ome-zarr"
-    suffixes = (".ome.zarr", ".zarr")
+    suffixes = (".ome.zarr.zip", ".zarr.zip", ".ome.zarr", ".zarr", ".ozx")
     is_folder = True
 
     def contents(self, path: Path, view: View, *, is_mask: bool = False) -> Contents:
@@ -203,17 +208,33 @@ def _group(path: Path) -> "Group":
     import zarr
     from zarr.errors import ContainsArrayError, GroupNotFoundError
 
-    url = url_of(path)
-    if url is None and not path.is_dir():
-        raise DataError("not a folder, as an OME-Zarr is", hint="unpack it, if it is an archive")
+    store, inner = _stored(path)
     try:
-        return zarr.open_group(path if url is None else remote_store(url), mode="r")
+        return zarr.open_group(store, path=inner, mode="r")
     except (GroupNotFoundError, FileNotFoundError) as error:
         raise DataError(
             "no OME-Zarr image", expected="a Zarr group with metadata", hint="check the path"
         ) from error
     except ContainsArrayError as error:
         raise _without_metadata() from error
+
+
+def _stored(path: Path) -> tuple["Path | ChunkStore", str]:
+    """Where the chunks are, and the place of the image below it."""
+    if (url := url_of(path)) is not None:
+        return remote_store(url), ""
+    if path.is_dir():
+        return path, ""
+    if not path.name.lower().endswith(_ZIPPED):
+        raise DataError(
+            "not a folder, as an OME-Zarr is", hint="if it is an archive, call it .zarr.zip"
+        )
+    from zarr.storage import ZipStore
+
+    with ZipFile(path) as archive:
+        roots = {name.partition("/")[0] for name in archive.namelist()}
+    # Packed with its folder or without it.
+    return ZipStore(path), roots.pop() if len(roots) == 1 else ""
 
 
 def _without_metadata() -> DataError:
@@ -284,6 +305,8 @@ def _array(group: "Group", level: str) -> "Array[Any]":
 
 def _axes_like(like: Scan | Opened, path: Path) -> tuple[ngff.Version, tuple[ngff.Axis, ...]]:
     """The NGFF version and the axes, without channels, of what lies on the scan."""
+    if path.name.lower().endswith(_ZIPPED):
+        raise DataError("archives are not written", where=path, hint="call it .ome.zarr")
     header = like.source.header
     if isinstance(header, ZarrHeader):
         return header.image.version, tuple(a for a in header.image.axes if a.name != "c")
