@@ -27,6 +27,8 @@ NEUTRAL = AugmentPlan(
     gamma=(0.5, 2.0),
     noise=0.3,
     blur=1.5,
+    elastic=0.4,
+    low_resolution=0.5,
 )
 STRONG = replace(
     NEUTRAL,
@@ -52,13 +54,15 @@ def nothing(samples, axes):
     return Draw(
         matrix=torch.eye(axes).repeat(samples, 1, 1),
         moved=torch.zeros(samples, dtype=torch.bool),
+        shifts=torch.zeros(samples, axes, *(7,) * axes),
         flips=torch.zeros(samples, axes, dtype=torch.bool),
-        brightness=torch.ones(samples),
-        contrast=torch.ones(samples),
-        gamma=torch.ones(samples),
+        brightness=torch.ones(samples, 1),
+        contrast=torch.ones(samples, 1),
+        gamma=torch.ones(samples, 1),
         noise=torch.zeros(samples),
         blur=torch.zeros(samples),
         noise_seed=0,
+        resolution=torch.ones(samples),
     )
 
 
@@ -118,7 +122,9 @@ CHANGES = {
     "gamma": 1.4,
     "noise": 0.2,
     "blur": 1.0,
+    "resolution": 0.5,
     "moved": True,
+    "shifts": 0.3,
     "flips": torch.tensor([True, False]),
 }
 
@@ -134,7 +140,7 @@ def test_a_sample_for_which_nothing_was_drawn_stays_exactly_as_it_is(name):
     assert not torch.equal(changed[1], images[1])
 
 
-@pytest.mark.parametrize("name", ["brightness", "contrast", "gamma", "noise", "blur"])
+@pytest.mark.parametrize("name", ["brightness", "contrast", "gamma", "noise", "blur", "resolution"])
 def test_intensity_leaves_the_labels_alone(name):
     images, labels = batch(samples=2)
     assert torch.equal(apply(images, labels, second_only(**{name: CHANGES[name]}))[1], labels)
@@ -238,6 +244,7 @@ def test_labels_move_with_the_image(seed, size):
         mirror_axes=tuple(range(len(size))),
         rotation_degrees=angles,
         scale=(0.8, 1.25),
+        elastic=0.0,
         spatial_probability=1.0,
         intensity_probability=0.0,
     )
@@ -288,7 +295,93 @@ def test_the_scale_enlarges_within_its_limits_evenly_in_its_logarithm():
     assert abs(float((scale > 1).float().mean()) - 0.5) < 0.05
 
 
+def bent(shifts, size):
+    """Images that hold their own places, bent: (n, *size), where every voxel came from."""
+    samples = len(shifts)
+    places = torch.stack(torch.meshgrid(*map(torch.arange, size), indexing="ij")).float()
+    images = places.expand(samples, *places.shape)
+    labels = torch.zeros(samples, *size, dtype=torch.long)
+    return apply(images, labels, replace(nothing(samples, len(size)), shifts=shifts))
+
+
+@pytest.mark.parametrize("size", [(40, 56), (24, 32, 28)])
+def test_shifts_that_are_all_alike_move_the_image_by_as_much(size):
+    """A quarter of the distance between control points is a 16th of a patch."""
+    for axis, voxels in enumerate(size):
+        shifts = torch.zeros(1, len(size), *(7,) * len(size))
+        shifts[0, axis] = 0.25
+        came, labels = bent(shifts, size)
+        known = labels[0] == 0
+        grid = np.indices(size)
+        for other in range(len(size)):
+            expected = grid[other] + (voxels / 16 if other == axis else 0)
+            wrong = np.abs(came[0, other].numpy() - expected)[known.numpy()]
+            # Half a voxel at the edge lies between the last voxel and nothing.
+            inside = (grid[axis] < voxels - voxels / 16 - 1)[known.numpy()]
+            assert wrong[inside].max() < 1e-3
+        assert not known.all()
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_bend_against_scipys_splines(axes):
+    size = (20, 24, 28)[:axes]
+    shifts = torch.rand(1, axes, *(7,) * axes, generator=seeded()) * 0.2
+    came, labels = bent(shifts, size)
+    places = np.stack(np.meshgrid(*[(np.arange(n) + 0.5) * 4 / n + 1 for n in size], indexing="ij"))
+    expected = np.indices(size) + np.stack(
+        [
+            # The numbers are the spline's own coefficients; none is sought.
+            ndimage.map_coordinates(each.numpy(), places, order=3, prefilter=False) * n / 4
+            for each, n in zip(shifts[0].double(), size, strict=True)
+        ]
+    )
+    within = np.all([(e >= 0) & (e <= n - 1) for e, n in zip(expected, size, strict=True)], axis=0)
+    assert within.mean() > 0.7
+    np.testing.assert_allclose(came[0].numpy()[:, within], expected[:, within], atol=1e-3)
+    assert np.abs(expected - np.indices(size)).max() > 0.5
+    assert bool((labels[0].numpy()[within] == 0).all())
+
+
+@given(st.integers(0, 10**6), st.sampled_from([(48, 64), (24, 32, 24)]))
+@QUICK
+def test_the_strongest_bend_does_not_fold(seed, size):
+    """Neighbours stay in their order: the volume that a voxel came from is never negative."""
+    axes = len(size)
+    signs = torch.randint(0, 2, (1, axes, *(7,) * axes), generator=seeded(seed))
+    came, _ = bent(0.4 * (2.0 * signs - 1), size)
+    steps = [torch.diff(came[0], dim=axis + 1) for axis in range(axes)]
+    # Nearer to the edge than the largest shift, a tenth of the patch, nothing may be there.
+    inner = (slice(None), *(slice(n // 8 + 1, n - n // 8 - 1) for n in size))
+    jacobian = torch.stack([step[inner] for step in steps], 1).movedim((0, 1), (-2, -1))
+    volumes = torch.linalg.det(jacobian)
+    assert float(volumes.std()) > 0.05
+    assert float(volumes.min()) > 0
+
+
+def test_labels_bend_with_the_image():
+    ids = discs()
+    image = torch.from_numpy((ids > 0).astype(np.float32))[None, None]
+    plan = replace(NEUTRAL, spatial_probability=1.0, scale=(1.0, 1.0), intensity_probability=0.0)
+    drawn = replace(draw(1, plan, (1.0, 1.0), seeded(2)), moved=torch.zeros(1, dtype=torch.bool))
+    images, labels = apply(image, torch.from_numpy(ids)[None], drawn)
+    named, seen = (labels[0] > 0).numpy(), images[0, 0].numpy()
+    # The nearest of four pixels has a quarter of the weight at least.
+    assert named[seen > 0.76].all()
+    assert not named[seen < 0.24].any()
+    assert (named != (ids > 0)).sum() > 100
+
+
 # --- intensity ---
+
+
+def test_larger_voxels_by_hand():
+    images, labels = batch((6, 8), samples=2)
+    changed = apply(images, labels, second_only(resolution=0.5))[0]
+    # Of two voxels, the nearest to their middle is the second; then torch's own interpolation.
+    coarse = images[1:, :, 1::2, 1::2]
+    expected = torch.nn.functional.interpolate(coarse, (6, 8), mode="bilinear")
+    torch.testing.assert_close(changed[1:], expected)
+    assert torch.equal(changed[0], images[0])
 
 
 def test_brightness_and_contrast_by_hand():
@@ -298,6 +391,37 @@ def test_brightness_and_contrast_by_hand():
         values = images[1, channel].double().numpy()
         expected = (values - values.mean()) * 0.7 + values.mean() * 1.5
         np.testing.assert_allclose(changed[1, channel].numpy(), expected, atol=1e-5)
+
+
+def test_channels_change_alike_or_each_by_itself():
+    images, labels = batch(channels=3)
+    alike = replace(NEUTRAL, intensity_probability=1.0, noise=0.0, blur=0.0, low_resolution=1.0)
+    drawn = draw(4, alike, (1.0, 1.0), seeded(), 3)
+    # With one factor for all, the numbers do not depend on how many channels there are.
+    assert torch.equal(drawn.gamma, draw(4, alike, (1.0, 1.0), seeded()).gamma)
+    drawn = draw(4, replace(alike, intensity_per_channel=True), (1.0, 1.0), seeded(), 3)
+    for values in (drawn.brightness, drawn.contrast, drawn.gamma):
+        assert len(values.unique()) == 12
+    changed = apply(images, labels, drawn)[0]
+    for sample, channel in np.ndindex(4, 3):
+        alone = replace(
+            nothing(1, 2),
+            **{
+                name: getattr(drawn, name)[sample : sample + 1, channel : channel + 1]
+                for name in ("brightness", "contrast", "gamma")
+            },
+        )
+        image = images[sample : sample + 1, channel : channel + 1]
+        expected = apply(image, labels[:1], alone)[0][0, 0]
+        torch.testing.assert_close(changed[sample, channel], expected)
+
+
+def test_some_samples_change_and_then_all_of_their_channels():
+    plan = replace(STRONG, intensity_per_channel=True, intensity_probability=0.3)
+    drawn = draw(2000, plan, (1.0, 1.0), seeded(), 2)
+    happened = drawn.contrast != 1
+    assert torch.equal(happened[:, 0], happened[:, 1])
+    assert 0.25 < float(happened[:, 0].float().mean()) < 0.35
 
 
 def test_gamma_by_hand_keeps_darkest_and_brightest():
@@ -357,9 +481,11 @@ def test_probabilities_are_per_sample_and_kind(probability):
     drawn = draw(2000, plan, (1.0, 1.0), seeded())
     shares = {
         "moved": drawn.moved,
-        "brightness": drawn.brightness != 1,
-        "contrast": drawn.contrast != 1,
-        "gamma": drawn.gamma != 1,
+        "shifts": drawn.shifts.flatten(1).any(1),
+        "resolution": drawn.resolution < 1,
+        "brightness": drawn.brightness[:, 0] != 1,
+        "contrast": drawn.contrast[:, 0] != 1,
+        "gamma": drawn.gamma[:, 0] != 1,
         "noise": drawn.noise > 0,
         "blur": drawn.blur > 0,
     }
@@ -374,6 +500,8 @@ def test_drawn_values_lie_within_the_plan():
         assert 1.9 < float(values.max()) <= 2.0001
     assert 0.29 < float(drawn.noise.max()) <= 0.3
     assert 1.45 < float(drawn.blur.max()) <= 1.5
+    assert 0.5 <= float(drawn.resolution.min()) < 0.51
+    assert 0.39 < float(drawn.shifts.abs().max()) <= 0.4
 
 
 def test_a_large_batch_of_strong_changes_stays_finite():
@@ -408,6 +536,7 @@ TURNED = replace(
     spatial_probability=1.0,
     rotation_degrees=(180.0,),
     scale=(0.8, 1.2),
+    elastic=0.0,
     mirror_axes=(0, 1),
 )
 

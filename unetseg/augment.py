@@ -12,22 +12,31 @@ from torch.nn import functional
 
 from unetseg.config import IGNORED, AugmentPlan
 
+# Along each axis of a patch; a cubic B-spline needs one control point before and two behind.
+_INTERVALS = 4
+_CONTROLS = _INTERVALS + 3
+
 
 @dataclass(frozen=True, eq=False)
 class Draw:
     """The numbers of one augmentation; applying them twice gives the same batch twice.
 
     matrix : (B, n, n) output voxel offset -> input voxel offset, from the centre, in voxels
-    moved : (B) whether the sample is resampled
+    moved : (B) whether the sample is resampled by the matrix
+    shifts : (B, n, *controls) of the control points of a B-spline, in distances between them, zero
+        where the sample is not bent
     flips : (B, n) whether the axis is mirrored
-    brightness, contrast, gamma, noise, blur : (B), neutral values where not drawn
+    brightness, contrast, gamma : (B, C), or (B, 1) for all channels alike; 1 where not drawn
+    noise, blur : (B), 0 where not drawn
     noise_seed : of the noise field
+    resolution : (B) share that is kept along each axis, 1 where not drawn
     rows, batch : which samples of a batch of how many, None for all of them; the noise field is
         that of the whole batch
     """
 
     matrix: Tensor
     moved: Tensor
+    shifts: Tensor
     flips: Tensor
     brightness: Tensor
     contrast: Tensor
@@ -35,6 +44,7 @@ class Draw:
     noise: Tensor
     blur: Tensor
     noise_seed: int
+    resolution: Tensor
     rows: slice = field(default_factory=lambda: slice(None))
     batch: int | None = None
 
@@ -47,10 +57,15 @@ class Draw:
 
 
 def draw(
-    batch: int, plan: AugmentPlan, spacing: Sequence[float], generator: torch.Generator
+    batch: int,
+    plan: AugmentPlan,
+    spacing: Sequence[float],
+    generator: torch.Generator,
+    channels: int = 1,
 ) -> Draw:
     """Draw the numbers for a batch, on the CPU.
 
+    channels : of the images, which have changes of their own if the plan says so
     spacing : edge lengths per axis: a rotation turns space, not the voxel grid
     """
     axes = len(spacing)
@@ -61,10 +76,10 @@ def draw(
     def happens(probability: float, *shape: int) -> Tensor:
         return torch.rand(batch, *shape, generator=generator) < probability
 
-    def around_one(limits: tuple[float, float]) -> Tensor:
+    def around_one(limits: tuple[float, float], *shape: int) -> Tensor:
         # Halving and doubling are equally far from one.
         low, high = (torch.tensor(limit).log().item() for limit in limits)
-        return uniform(low, high).exp()
+        return uniform(low, high, *shape).exp()
 
     planes = [(0, 1)] if axes == 2 else list(combinations(range(axes), 2))
     turn = torch.eye(axes).repeat(batch, 1, 1)
@@ -84,19 +99,30 @@ def draw(
     neutral = torch.ones(batch)
 
     def sometimes(values: Tensor, otherwise: Tensor) -> Tensor:
-        return torch.where(happens(plan.intensity_probability), values, otherwise)
+        happened = happens(plan.intensity_probability)
+        return torch.where(happened if values.ndim == 1 else happened[:, None], values, otherwise)
 
-    return Draw(
-        matrix=matrix,
-        moved=happens(plan.spatial_probability),
-        flips=happens(0.5, axes) & mirrored,
-        brightness=sometimes(around_one(plan.brightness), neutral),
-        contrast=sometimes(around_one(plan.contrast), neutral),
-        gamma=sometimes(around_one(plan.gamma), neutral),
-        noise=sometimes(uniform(0, plan.noise), 0 * neutral),
-        blur=sometimes(uniform(0, plan.blur), 0 * neutral),
-        noise_seed=int(torch.randint(2**31, (1,), generator=generator)),
-    )
+    of_channels = torch.ones(batch, channels if plan.intensity_per_channel else 1)
+
+    def factors(limits: tuple[float, float]) -> Tensor:
+        return sometimes(around_one(limits, of_channels.shape[1]), of_channels)
+
+    numbers: dict[str, Any] = {
+        "matrix": matrix,
+        "moved": happens(plan.spatial_probability),
+        "flips": happens(0.5, axes) & mirrored,
+        "brightness": factors(plan.brightness),
+        "contrast": factors(plan.contrast),
+        "gamma": factors(plan.gamma),
+        "noise": sometimes(uniform(0, plan.noise), 0 * neutral),
+        "blur": sometimes(uniform(0, plan.blur), 0 * neutral),
+        "noise_seed": int(torch.randint(2**31, (1,), generator=generator)),
+    }
+    # Last, so that the other numbers of a seed and a step are those that they always were.
+    bent = happens(plan.spatial_probability, *(1,) * (1 + axes))
+    shifts = bent * uniform(-plan.elastic, plan.elastic, axes, *(_CONTROLS,) * axes)
+    low = sometimes(uniform(plan.low_resolution, 1), neutral)
+    return Draw(**numbers, shifts=shifts, resolution=low)
 
 
 def apply(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:
@@ -128,15 +154,22 @@ def _spatial(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tenso
             images = torch.where(mirrored[:, None], images.flip(axis + 2), images)
             is_mirrored = mirrored if labels.ndim == mirrored.ndim else mirrored[:, None]
             labels = torch.where(is_mirrored, labels.flip(axis - len(size)), labels)
-    chosen = _beside(drawn.moved.nonzero().flatten(), images)
+    bent = drawn.shifts.flatten(1).any(1)
+    changed = drawn.moved | bent
+    chosen = _beside(changed.nonzero().flatten(), images)
     if len(chosen) == 0:
         return images, labels
     half = torch.tensor(size, dtype=torch.float32) / 2
-    theta = drawn.matrix[drawn.moved] * half[None, None, :] / half[None, :, None]
+    straight = torch.eye(len(size)).expand_as(drawn.matrix)
+    matrix = torch.where(drawn.moved[:, None, None], drawn.matrix, straight)[changed]
+    theta = matrix * half[None, None, :] / half[None, :, None]
     # torch orders coordinates from the last axis to the first.
     theta = theta.flip(1, 2)
     theta = _beside(functional.pad(theta, (0, 1)), images)
     grid = functional.affine_grid(theta, [len(chosen), 1, *size], align_corners=False)
+    if bool(bent.any()):
+        shifts = _beside(drawn.shifts[changed], images)
+        grid = grid + _bending(shifts, size).flip(1).movedim(1, -1)
     images[chosen] = functional.grid_sample(
         images[chosen], grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
@@ -159,11 +192,24 @@ def _spatial(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tenso
     return images, labels
 
 
-def _intensity(images: Tensor, drawn: Draw) -> Tensor:
-    ones = (1,) * (images.ndim - 1)
+def _bending(shifts: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, n, *S) by how much every voxel takes its value from elsewhere, in half patches."""
+    field = shifts * (2 / _INTERVALS)
+    for axis, voxels in enumerate(size, 2):
+        place = (torch.arange(voxels) + 0.5) * (_INTERVALS / voxels)
+        # Distance from each control point, the first of which lies one interval before the patch.
+        away = (place[:, None] - torch.arange(-1, _CONTROLS - 1)).abs()
+        inner = 2 / 3 - away**2 + away**3 / 2
+        weights = torch.where(away < 1, inner, (2 - away).clamp_min(0) ** 3 / 6)
+        field = torch.tensordot(field, _beside(weights, field), dims=([axis], [1]))
+        field = field.movedim(-1, axis)
+    return field
 
+
+def _intensity(images: Tensor, drawn: Draw) -> Tensor:
     def per_sample(values: Tensor) -> Tensor:
-        return _beside(values, images).reshape(-1, *ones)
+        ones = (1,) * (images.ndim - values.ndim)
+        return _beside(values, images).reshape(*values.shape, *ones)
 
     axes = list(range(2, images.ndim))
     if bool((drawn.blur > 0).any()):
@@ -183,7 +229,7 @@ def _intensity(images: Tensor, drawn: Draw) -> Tensor:
         shape = (drawn.batch or len(images), *images.shape[1:])
         noise = torch.randn(shape, generator=generator, device=images.device)[drawn.rows]
         images = images + noise * per_sample(drawn.noise)
-    return images
+    return _coarsened(images, drawn.resolution)
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
@@ -208,4 +254,17 @@ def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
         flat = convolve(padded, kernel.reshape(-1, 1, *shape), groups=samples * channels)
     images = images.clone()
     images[there] = flat.transpose(0, 1).reshape(part.shape)
+    return images
+
+
+def _coarsened(images: Tensor, resolution: Tensor) -> Tensor:
+    """As if a sample had been taken with larger voxels: the nearest ones, then interpolated."""
+    size = list(images.shape[2:])
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    chosen = (resolution < 1).nonzero().flatten().tolist()
+    images = images.clone() if chosen else images
+    for sample in chosen:
+        coarse = [max(1, round(float(resolution[sample]) * voxels)) for voxels in size]
+        part = functional.interpolate(images[sample : sample + 1], coarse, mode="nearest-exact")
+        images[sample] = functional.interpolate(part, size, mode=mode)[0]
     return images

@@ -84,10 +84,14 @@ class NetworkPlan:
 class AugmentPlan:
     """Random changes of a batch; each `*_probability` is per sample.
 
+    elastic : largest shift of a control point, in distances between two of them along an axis,
+        of which a patch has four; smooth, and without folds
     rotation_degrees : largest angle per rotation axis (one in 2-D, three in 3-D, array order)
     mirror_axes : array axes along which a sample is flipped with probability one half
     scale, gamma, brightness, contrast : lowest and highest factor
+    intensity_per_channel : gamma, brightness and contrast have a factor for each channel
     noise, blur : largest standard deviation (normalised intensity; voxels)
+    low_resolution : least share of the resolution that a sample keeps along each axis
     """
 
     __pydantic_config__ = STRICT
@@ -95,12 +99,16 @@ class AugmentPlan:
     spatial_probability: Share
     rotation_degrees: tuple[Annotated[float, Field(ge=0, le=180)], ...]
     scale: tuple[PositiveFloat, PositiveFloat]
+    # Cubic B-splines do not fold up to 1 / 2.48 of that distance in 3-D (Choi & Lee 2000).
+    elastic: Annotated[float, Field(ge=0, le=0.4)] = 0.0
     intensity_probability: Share
+    intensity_per_channel: bool = False
     brightness: tuple[PositiveFloat, PositiveFloat]
     contrast: tuple[PositiveFloat, PositiveFloat]
     gamma: tuple[PositiveFloat, PositiveFloat]
     noise: Weight
     blur: Weight
+    low_resolution: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,13 +65,16 @@ def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
     take(f"{augment}.rotation_degrees", turn, why)
     why = "people differ in size" if volumes else "cells differ in size, lenses in magnification"
     take(f"{augment}.scale", (0.8, 1.25) if volumes else (0.7, 1.4), why)
+    take(f"{augment}.elastic", 0.0, "largest bend, in quarters of a patch; 0.4 at most")
     take(f"{augment}.intensity_probability", 0.2, "for each change of intensity by itself")
+    take(f"{augment}.intensity_per_channel", value=False, reason="all channels alike")
     take(f"{augment}.brightness", (0.75, 1.25), "factor on the mean")
     take(f"{augment}.contrast", (0.75, 1.25), "factor on the distance from the mean")
     take(f"{augment}.gamma", (0.7, 1.5), "exponent over the sample's own range")
     noise = 0.1 if volumes else 0.05
     take(f"{augment}.noise", noise, "largest deviation, in normalised intensity")
     take(f"{augment}.blur", 1.0, "largest deviation, in voxels")
+    take(f"{augment}.low_resolution", 1.0, "least share of the resolution along each axis")
 
 
 def _take_validation(choices: Choices, found: Fingerprint) -> None:

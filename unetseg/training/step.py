@@ -63,6 +63,7 @@ class Learner:
             training.augment,
             self._spacing,
             torch.Generator().manual_seed(self._seed()),
+            images.shape[1],
         )
         if self._shared:
             drawn = drawn.part(self._ranks.rows)
