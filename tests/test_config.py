@@ -181,12 +181,14 @@ def test_the_keys_of_a_plan():
         "window mirror largest_component min_size fill_holes"
         " foreground seed_depth seed_centre contrast smoothing"
     )
+    augment = "elastic intensity_per_channel low_resolution"
     optional = {
         "data.merge_labels",
         "data.ignore_value",
         "data.regions",
         *(f"network.{name}" for name in network.split()),
         *(f"training.{name}" for name in training.split()),
+        *(f"training.augment.{name}" for name in augment.split()),
         *(f"decode.{name}" for name in decode.split()),
     }
     assert set(keys) == {*VALUES, *optional}
