@@ -107,22 +107,21 @@ def draw(
     def factors(limits: tuple[float, float]) -> Tensor:
         return sometimes(around_one(limits, of_channels.shape[1]), of_channels)
 
-    numbers: dict[str, Any] = {
-        "matrix": matrix,
-        "moved": happens(plan.spatial_probability),
-        "flips": happens(0.5, axes) & mirrored,
-        "brightness": factors(plan.brightness),
-        "contrast": factors(plan.contrast),
-        "gamma": factors(plan.gamma),
-        "noise": sometimes(uniform(0, plan.noise), 0 * neutral),
-        "blur": sometimes(uniform(0, plan.blur), 0 * neutral),
-        "noise_seed": int(torch.randint(2**31, (1,), generator=generator)),
-    }
-    # Last, so that the other numbers of a seed and a step are those that they always were.
-    bent = happens(plan.spatial_probability, *(1,) * (1 + axes))
-    shifts = bent * uniform(-plan.elastic, plan.elastic, axes, *(_CONTROLS,) * axes)
-    low = sometimes(uniform(plan.low_resolution, 1), neutral)
-    return Draw(**numbers, shifts=shifts, resolution=low)
+    return Draw(
+        matrix=matrix,
+        moved=happens(plan.spatial_probability),
+        flips=happens(0.5, axes) & mirrored,
+        brightness=factors(plan.brightness),
+        contrast=factors(plan.contrast),
+        gamma=factors(plan.gamma),
+        noise=sometimes(uniform(0, plan.noise), 0 * neutral),
+        blur=sometimes(uniform(0, plan.blur), 0 * neutral),
+        noise_seed=int(torch.randint(2**31, (1,), generator=generator)),
+        # Last, so that the other numbers of a seed and a step are those that they always were.
+        shifts=happens(plan.spatial_probability, *(1,) * (1 + axes))
+        * uniform(-plan.elastic, plan.elastic, axes, *(_CONTROLS,) * axes),
+        resolution=sometimes(uniform(plan.low_resolution, 1), neutral),
+    )
 
 
 def apply(images: Tensor, labels: Tensor, drawn: Draw) -> tuple[Tensor, Tensor]:

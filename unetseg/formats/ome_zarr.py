@@ -51,7 +51,7 @@ class OmeZarr:
     """
 
     name = "ome-zarr"
-    suffixes = (".ome.zarr.zip", ".zarr.zip", ".ome.zarr", ".zarr", ".ozx")
+    suffixes = tuple(sorted((*_ZIPPED, ".ome.zarr", ".zarr"), key=len, reverse=True))
     is_folder = True
 
     def contents(self, path: Path, view: View, *, is_mask: bool = False) -> Contents:

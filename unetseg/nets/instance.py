@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from unetseg.devices import memory_format
+
 
 class _Normalise(torch.autograd.Function):
     """The same as torch's instance norm, by whole-array sums and products.
@@ -64,7 +66,7 @@ class _NormaliseHalf(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, means, inverses = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=_layout(x))
+        grad = grad.contiguous(memory_format=memory_format(x.device, x.ndim - 2))
         back, of_weight, of_bias = torch.empty_like(x), *(torch.empty_like(means) for _ in "ab")
         for k in range(len(x)):
             torch.ops.aten.native_batch_norm_backward.out(
@@ -75,10 +77,6 @@ class _NormaliseHalf(torch.autograd.Function):
                 out2=of_bias[k],
             )
         return back, of_weight.sum(0), of_bias.sum(0), None
-
-
-def _layout(x: Tensor) -> torch.memory_format:
-    return torch.channels_last if x.ndim == 4 else torch.channels_last_3d
 
 
 _WAYS: dict[torch.dtype, Any] = {
@@ -93,7 +91,7 @@ def _normalised(layer: nn.InstanceNorm2d | nn.InstanceNorm3d, x: Tensor) -> Tens
     way = _WAYS.get(x.dtype) if x.device.type == "cpu" else None
     if way is None or x[0, 0].numel() < 2 or x.is_contiguous():
         return None
-    if not x.is_contiguous(memory_format=_layout(x)):
+    if not x.is_contiguous(memory_format=memory_format(x.device, x.ndim - 2)):
         return None
     y: Tensor = way.apply(x, layer.weight, layer.bias, layer.eps)
     return y
