@@ -11,6 +11,7 @@ from time import perf_counter
 import psutil
 import torch
 
+from unetseg.allocator import give_back_freed_memory
 from unetseg.errors import DeviceError
 from unetseg.geometry import Box, Geometry, replaced, sizes_of, whole_box
 from unetseg.pipeline import Placement, place
@@ -309,6 +310,7 @@ def window_cost(segmenter: Segmenter, channels: int) -> WindowCost:
 
 def _growth(work: Callable[[], None]) -> int:
     """By how many bytes this process is larger while it works, at most."""
+    give_back_freed_memory()
     process = psutil.Process()
     before = most = process.memory_info().rss
     ended = Event()

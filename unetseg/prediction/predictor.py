@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetseg import checkpoint
+from unetseg.allocator import keep_freed_memory
 from unetseg.config import with_overrides
 from unetseg.dataset.loading import load_scan, with_channels
 from unetseg.dataset.views import for_model
 from unetseg.devices import find_device, measure, usable_precision
-from unetseg.errors import DataError, UsageError
+from unetseg.errors import DataError, DeviceError, UsageError
 from unetseg.formats import split_name
 from unetseg.geometry import Box, Geometry, Unit, whole_box
 from unetseg.pipeline import GridImage, Prepared, prepare
@@ -92,6 +93,7 @@ class Predictor:
             with_overrides(trained.plan, changed, where="--set") if changed else trained.plan
         )
         self.quality = quality
+        keep_freed_memory()
         where = find_device(device)
         self.machine = measure(where)
         precision = usable_precision(self.plan.training.precision, self.machine)
@@ -184,13 +186,30 @@ class Predictor:
         waiting = 4 * self.plan.patch.batch * self.task.outputs * prod(tiling.window)
         return tiling.window if tiling.count == 1 and waiting < _LITTLE else None
 
-    def answers(self, scans: Sequence[Prepared], listener: Listener) -> list[Tensor]:
-        """What the network says to scans of the same lone window, for `pieces`.
+    def answers(
+        self, scans: Sequence[Prepared | None], listener: Listener = ignore_event
+    ) -> list[Tensor | None]:
+        """What the network says to those scans that go through it together, for `pieces`.
 
-        Raises DeviceError if the memory does not suffice for a single one.
+        They are a lone window each, of the size of the first such one. The others have no answer,
+        and none has where memory does not suffice: each finds its own way then, which may be the
+        processor.
         """
-        with self._turn:
-            return self.segmenter.answers(scans, listener)
+        windows = [None if scan is None else self.lone_window(scan) for scan in scans]
+        first = next((window for window in windows if window), None)
+        places = [place for place, window in enumerate(windows) if window and window == first]
+        found: list[Tensor | None] = [None] * len(scans)
+        if len(places) < 2:
+            return found
+        group = [scan for place in places if (scan := scans[place]) is not None]
+        try:
+            with self._turn:
+                answers = self.segmenter.answers(group, listener)
+        except DeviceError:
+            return found
+        for place, answer in zip(places, answers, strict=True):
+            found[place] = answer
+        return found
 
     def prepare(self, scan: Scan) -> Prepared:
         """The scan on the plan's grid. Raises DataError or ModelError if it does not fit."""

@@ -10,6 +10,7 @@ from time import perf_counter
 import torch
 
 from unetseg import checkpoint
+from unetseg.allocator import keep_freed_memory
 from unetseg.config import Plan
 from unetseg.dataset.folds import Division, divide
 from unetseg.devices import (
@@ -108,6 +109,7 @@ class _Training:
         self.should_stop = should_stop
         self.ranks = request.ranks
         self.show = listener
+        keep_freed_memory()
         self.device = find_device(request.device)
         self.machine = measure(self.device)
         precision = usable_precision(plan.training.precision, self.machine)
