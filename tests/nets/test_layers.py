@@ -1,6 +1,7 @@
 """Layers against torch's own."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -8,7 +9,14 @@ from cubes import request, write_squares
 from torch import nn
 
 from unetseg import checkpoint
-from unetseg.nets.layers import ThinnedConv2d, ThinnedConv3d, convolution
+from unetseg.nets import layers
+from unetseg.nets.layers import (
+    ThinnedConv2d,
+    ThinnedConv3d,
+    blocks_of_voxels,
+    convolution,
+    upsampling,
+)
 from unetseg.training import plan_for
 
 LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -50,6 +58,47 @@ def test_only_where_there_is_something_to_leave_out() -> None:
     assert isinstance(convolution(4, 8, (3, 3, 1), (2, 2, 2)), thinned)
     for kernel, stride in (((3, 3), (2, 2)), ((1, 1), (1, 1)), ((1, 1), None), ((3, 1), (2, 1))):
         assert not isinstance(convolution(4, 8, kernel, stride), thinned)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"), [((5, 4), (2, 2)), ((3, 5, 4), (2, 2, 2)), ((2, 4, 3), (1, 2, 3))]
+)
+def test_blocks_of_voxels_are_a_transposed_convolution(
+    size: tuple[int, ...], stride: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, *size, dtype=torch.float64)
+    weight = torch.randn(6, 3, *stride, dtype=torch.float64)
+    bias = torch.randn(3, dtype=torch.float64)
+    torchs = {2: nn.functional.conv_transpose2d, 3: nn.functional.conv_transpose3d}[len(size)]
+    results = []
+    for compute in (blocks_of_voxels, lambda *given: torchs(*given, stride=stride)):
+        given = [value.clone().requires_grad_() for value in (x, weight, bias)]
+        y = compute(*given)
+        y.backward(torch.arange(y.numel()).reshape(y.shape) / y.numel())
+        results.append([y, *(value.grad for value in given)])
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert results[0][0].is_contiguous(memory_format=LAYOUTS[len(size)])
+
+
+@pytest.mark.parametrize("stride", [(2, 2), (1, 2, 2)])
+def test_upsampling_in_16_bits_is_as_exact_as_torchs(stride: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    axes = len(stride)
+    layer = upsampling(32, 16, stride).to(memory_format=LAYOUTS[axes])
+    x = torch.randn(2, 32, *(6,) * axes)
+    layer.requires_grad_(requires_grad=False)
+    exact = layer(x)
+    half = x.bfloat16().contiguous(memory_format=LAYOUTS[axes])
+    with patch.object(layers, "blocks_of_voxels", wraps=blocks_of_voxels) as product:
+        with torch.autocast("cpu", torch.bfloat16):
+            mine, theirs = layer(half), layer(half.contiguous())
+        assert product.call_count == 1
+    assert mine.dtype == theirs.dtype == torch.bfloat16
+    assert mine.is_contiguous(memory_format=LAYOUTS[axes])
+    errors = [float((y.float() - exact).abs().max()) for y in (mine, theirs)]
+    assert 0 < errors[0] < 1.5 * errors[1]
 
 
 def test_a_network_on_a_processor_has_its_kernels_channels_last(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from unetseg.nets.instance import InstanceNorm2d, InstanceNorm3d
 
 # torch types a kernel of exactly two or three sizes; here the number of axes is a value.
 _CONVOLUTION: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _INSTANCE = {2: InstanceNorm2d, 3: InstanceNorm3d}
 _BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
@@ -49,6 +48,47 @@ class ThinnedConv3d(_Thinned, nn.Conv3d):
 
 
 _THINNED: dict[int, Callable[..., nn.Module]] = {2: ThinnedConv2d, 3: ThinnedConv3d}
+
+
+def blocks_of_voxels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A transposed convolution whose stride is its kernel, as one product of matrices.
+
+    Every voxel becomes a block, and blocks do not overlap. (B, C, *S), weight (C, K, *kernel)
+    -> (B, K, *S * kernel), with channels last.
+    """
+    batch, channels, *size = x.shape
+    _, outputs, *kernel = weight.shape
+    rows = x.movedim(1, -1).reshape(-1, channels)
+    columns = weight.movedim(1, -1).reshape(channels, -1)
+    y = torch.addmm(bias.repeat(columns.shape[1] // outputs), rows, columns)
+    axes = len(size)
+    # Each axis beside its own of the block.
+    order = [0, *(part + axis for axis in range(1, axes + 1) for part in (0, axes)), 2 * axes + 1]
+    y = y.reshape(batch, *size, *kernel, outputs).permute(order)
+    whole = [n * k for n, k in zip(size, kernel, strict=True)]
+    return y.reshape(batch, *whole, outputs).movedim(-1, 1)
+
+
+class _InBlocks:
+    """On a processor, in 16 bits with channels last, the product is faster than torch's own way."""
+
+    def forward(self: Any, input: Tensor, output_size: Any = None) -> Tensor:  # noqa: A002
+        is_half = input.device.type == "cpu" and input.dtype == torch.bfloat16
+        if is_half and output_size is None and not input.is_contiguous():
+            return blocks_of_voxels(input, self.weight, self.bias)
+        y: Tensor = super().forward(input, output_size)  # type: ignore[misc]  # of torch's class
+        return y
+
+
+class Upsampling2d(_InBlocks, nn.ConvTranspose2d):
+    """(B, C, H, W)."""
+
+
+class Upsampling3d(_InBlocks, nn.ConvTranspose3d):
+    """(B, C, D, H, W)."""
+
+
+_UPSAMPLING: dict[int, Callable[..., nn.Module]] = {2: Upsampling2d, 3: Upsampling3d}
 
 
 def _drawn(make: Callable[..., nn.Module], *shape: Any, bias: bool) -> nn.Module:
@@ -99,7 +139,7 @@ def pointwise(
 
 def upsampling(in_channels: int, out_channels: int, stride: Sequence[int]) -> nn.Module:
     """A transposed convolution with kernel = stride: no overlaps, no checkerboard."""
-    make, step = _TRANSPOSED[len(stride)], tuple(stride)
+    make, step = _UPSAMPLING[len(stride)], tuple(stride)
     return _drawn(make, in_channels, out_channels, step, step, bias=True)
 
 
