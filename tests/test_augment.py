@@ -61,7 +61,7 @@ def nothing(samples, axes):
         gamma=torch.ones(samples, 1),
         noise=torch.zeros(samples),
         blur=torch.zeros(samples),
-        noise_seed=0,
+        noise_seeds=torch.arange(samples),
         resolution=torch.ones(samples),
     )
 
@@ -91,7 +91,7 @@ def test_the_same_draw_gives_the_same_batch_twice():
 def test_the_same_seed_gives_the_same_draw():
     one, same, other = (draw(4, STRONG, (1.0, 1.0), seeded(seed)) for seed in (5, 5, 6))
     assert torch.equal(one.matrix, same.matrix)
-    assert one.noise_seed == same.noise_seed
+    assert torch.equal(one.noise_seeds, same.noise_seeds)
     assert not torch.equal(one.matrix, other.matrix)
 
 
@@ -101,6 +101,20 @@ def test_the_batch_that_was_given_stays_as_it_is():
     apply(images, labels, draw(4, STRONG, (1.0, 1.0), seeded()))
     assert torch.equal(images, before[0])
     assert torch.equal(labels, before[1])
+
+
+@pytest.mark.parametrize("rows", [slice(1, 3), slice(0, None, 2), slice(1, None, 2)])
+def test_some_samples_change_as_they_do_among_all(rows):
+    images, labels = batch(samples=5)
+    plan = replace(STRONG, intensity_probability=1.0)
+    drawn = draw(5, plan, (1.0, 1.0), seeded())
+    whole = apply(images, labels, drawn)
+    part = apply(images[rows], labels[rows], drawn.part(rows))
+    torch.testing.assert_close(part[0], whole[0][rows])
+    assert torch.equal(part[1], whole[1][rows])
+    # The noise of each is its own.
+    noise = apply(0 * images, labels, replace(nothing(5, 2), noise=torch.ones(5)))[0]
+    assert len(noise[:, 0, 0, 0].unique()) == 5
 
 
 # --- nothing drawn, nothing changed ---

@@ -1,10 +1,9 @@
 """Random changes of a batch, on its device: a draw makes numbers, an apply uses them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from math import pi
-from typing import Any
+from math import log, pi
 
 import torch
 from torch import Tensor
@@ -28,10 +27,8 @@ class Draw:
     flips : (B, n) whether the axis is mirrored
     brightness, contrast, gamma : (B, C), or (B, 1) for all channels alike; 1 where not drawn
     noise, blur : (B), 0 where not drawn
-    noise_seed : of the noise field
+    noise_seeds : (B) of each sample's noise
     resolution : (B) share that is kept along each axis, 1 where not drawn
-    rows, batch : which samples of a batch of how many, None for all of them; the noise field is
-        that of the whole batch
     """
 
     matrix: Tensor
@@ -43,17 +40,12 @@ class Draw:
     gamma: Tensor
     noise: Tensor
     blur: Tensor
-    noise_seed: int
+    noise_seeds: Tensor
     resolution: Tensor
-    rows: slice = field(default_factory=lambda: slice(None))
-    batch: int | None = None
 
     def part(self, rows: slice) -> "Draw":
         """The same changes of some of the samples."""
-        values: dict[str, Any] = {
-            name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **values, rows=rows, batch=len(self.noise))
+        return Draw(**{name: value[rows] for name, value in vars(self).items()})
 
 
 def draw(
@@ -78,7 +70,7 @@ def draw(
 
     def around_one(limits: tuple[float, float], *shape: int) -> Tensor:
         # Halving and doubling are equally far from one.
-        low, high = (torch.tensor(limit).log().item() for limit in limits)
+        low, high = map(log, limits)
         return uniform(low, high, *shape).exp()
 
     planes = [(0, 1)] if axes == 2 else list(combinations(range(axes), 2))
@@ -116,7 +108,7 @@ def draw(
         gamma=factors(plan.gamma),
         noise=sometimes(uniform(0, plan.noise), 0 * neutral),
         blur=sometimes(uniform(0, plan.blur), 0 * neutral),
-        noise_seed=int(torch.randint(2**31, (1,), generator=generator)),
+        noise_seeds=torch.randint(2**31, (batch,), generator=generator),
         # Last, so that the other numbers of a seed and a step are those that they always were.
         shifts=happens(plan.spatial_probability, *(1,) * (1 + axes))
         * uniform(-plan.elastic, plan.elastic, axes, *(_CONTROLS,) * axes),
@@ -206,33 +198,38 @@ def _bending(shifts: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _intensity(images: Tensor, drawn: Draw) -> Tensor:
-    def per_sample(values: Tensor) -> Tensor:
-        ones = (1,) * (images.ndim - values.ndim)
-        return _beside(values, images).reshape(*values.shape, *ones)
+    """The images, changed in place; only samples that something was drawn for cost anything."""
+
+    def drawn_for(*values: Tensor) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
+        """Where they are, if there are any; the samples, and their values beside them."""
+        chosen = torch.stack([(value != 1).any(1) for value in values]).any(0).nonzero().flatten()
+        if len(chosen):
+            there, ones = _beside(chosen, images), (1,) * (images.ndim - 2)
+            own = [_beside(value[chosen], images) for value in values]
+            yield there, images[there], [value.reshape(*value.shape, *ones) for value in own]
 
     axes = list(range(2, images.ndim))
-    if bool((drawn.blur > 0).any()):
-        images = _blurred(images, drawn.blur)
-    if bool((drawn.gamma != 1).any()):
-        low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
+    _blur(images, drawn.blur)
+    for there, part, (gamma,) in drawn_for(drawn.gamma):
+        low, high = part.amin(axes, keepdim=True), part.amax(axes, keepdim=True)
         span = (high - low).clamp_min(1e-6)
-        changed = ((images - low) / span) ** per_sample(drawn.gamma) * span + low
-        # Exactly as it was where nothing was drawn, not only up to rounding.
-        images = torch.where(per_sample(drawn.gamma) == 1, images, changed)
-    mean = images.mean(axes, keepdim=True)
-    contrast, brightness = per_sample(drawn.contrast), per_sample(drawn.brightness)
-    changed = (images - mean) * contrast + mean * brightness
-    images = torch.where((contrast == 1) & (brightness == 1), images, changed)
-    if bool((drawn.noise > 0).any()):
-        generator = torch.Generator(images.device).manual_seed(drawn.noise_seed)
-        shape = (drawn.batch or len(images), *images.shape[1:])
-        noise = torch.randn(shape, generator=generator, device=images.device)[drawn.rows]
-        images = images + noise * per_sample(drawn.noise)
-    return _coarsened(images, drawn.resolution)
+        images[there] = ((part - low) / span) ** gamma * span + low
+    for there, part, (contrast, brightness) in drawn_for(drawn.contrast, drawn.brightness):
+        mean = part.mean(axes, keepdim=True)
+        images[there] = (part - mean) * contrast + mean * brightness
+    generator = torch.Generator(images.device)
+    for sample in (drawn.noise > 0).nonzero().flatten().tolist():
+        generator.manual_seed(int(drawn.noise_seeds[sample]))
+        noise = torch.randn(images.shape[1:], generator=generator, device=images.device)
+        images[sample] += noise * float(drawn.noise[sample])
+    _coarsen(images, drawn.resolution)
+    return images
 
 
-def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
+def _blur(images: Tensor, sigma: Tensor) -> None:
     chosen = (sigma > 0).nonzero().flatten()
+    if len(chosen) == 0:
+        return
     there = _beside(chosen, images)
     part = images[there]
     samples, channels, *size = part.shape
@@ -251,19 +248,14 @@ def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
         pad[2 * (len(size) - 1 - axis)] = pad[2 * (len(size) - 1 - axis) + 1] = radius
         padded = functional.pad(flat, pad, mode="replicate")
         flat = convolve(padded, kernel.reshape(-1, 1, *shape), groups=samples * channels)
-    images = images.clone()
     images[there] = flat.transpose(0, 1).reshape(part.shape)
-    return images
 
 
-def _coarsened(images: Tensor, resolution: Tensor) -> Tensor:
+def _coarsen(images: Tensor, resolution: Tensor) -> None:
     """As if a sample had been taken with larger voxels: the nearest ones, then interpolated."""
     size = list(images.shape[2:])
     mode = "bilinear" if len(size) == 2 else "trilinear"
-    chosen = (resolution < 1).nonzero().flatten().tolist()
-    images = images.clone() if chosen else images
-    for sample in chosen:
+    for sample in (resolution < 1).nonzero().flatten().tolist():
         coarse = [max(1, round(float(resolution[sample]) * voxels)) for voxels in size]
         part = functional.interpolate(images[sample : sample + 1], coarse, mode="nearest-exact")
         images[sample] = functional.interpolate(part, size, mode=mode)[0]
-    return images
