@@ -26,12 +26,10 @@ from unetseg.evaluation import evaluate
 from unetseg.prediction import Predictor, predict
 from unetseg.prediction import Request as PredictRequest
 from unetseg.records import Advance, Case, Event, Note, Stage
+from unetseg.runs.evidence import read_evidence
 from unetseg.tasks.cleaning import Cleaning, cleanings
 from unetseg.training import Request, plan_for, train
-from unetseg.training.cross_validation import CrossValidation, _Folds, cross_validate
-from unetseg.training.out_of_fold import FoldScores
-from unetseg.training.scores import Dice
-from unetseg.training.validation import Validation
+from unetseg.training.cross_validation import CrossValidation, cross_validate
 
 LEARNED = {
     "training.folds": 2,
@@ -195,8 +193,63 @@ def test_a_mask_that_was_lost_is_made_again_without_training(data: Path, run: Pa
     heard = Heard()
     assert cross_validate(again(data, run), heard).finished
     assert "training" not in heard.stages
-    assert heard.stages.count("segmenting") == 1
+    assert heard.stages.count("taking over masks") == 1
+    assert "segmenting" not in heard.stages
     np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), before)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("lost", ["validation", "validation.json", "a mask"])
+def test_what_the_validation_left_is_what_the_network_makes_again(
+    data: Path, run: Path, lost: str
+) -> None:
+    before = {name: files_of(run / name) for name in ("out_of_fold", "fold_0/validation")}
+    names = [f"out_of_fold/{name}" for name in before["fold_0/validation"]]
+    assert set(names) < {f"out_of_fold/{name}" for name in before["out_of_fold"]}
+    evidence, table = read_evidence(run), (run / "out_of_fold.csv").read_text()
+    shutil.rmtree(run / "out_of_fold")
+    if lost == "validation":
+        shutil.rmtree(run / "fold_0" / "validation")
+    elif lost == "a mask":
+        next((run / "fold_0" / "validation").iterdir()).unlink()
+    else:
+        (run / "fold_0" / "validation.json").write_text("{")
+    heard = Heard()
+    assert cross_validate(again(data, run), heard).finished
+    assert heard.stages.count("segmenting") == 1
+    assert heard.stages.count("taking over masks") == 1
+    assert files_of(run / "out_of_fold") == before["out_of_fold"]
+    assert (run / "out_of_fold.csv").read_text() == table
+    assert evidence is not None
+    assert read_evidence(run) == evidence
+
+
+def test_cleaned_masks_of_a_validation_are_not_those_of_the_network(
+    data: Path, tmp_path: Path
+) -> None:
+    settings = LEARNED | {"decode.min_size": [1e6]}
+    heard = Heard()
+    run = cross_validate(again(data, tmp_path / "run", settings), heard).run
+    assert heard.stages.count("segmenting") == 2
+    assert "taking over masks" not in heard.stages
+    name, *_ = files_of(run / "fold_0" / "validation")
+    assert not np.asarray(nib.load(run / "fold_0" / "validation" / name).dataobj).any()
+    assert np.asarray(nib.load(run / "out_of_fold" / name).dataobj).any()
+
+
+def test_a_mask_of_another_size_is_refused(data: Path, run: Path) -> None:
+    shutil.rmtree(run / "out_of_fold")
+    path = next((run / "fold_0" / "validation").iterdir())
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.uint8), np.eye(4)), path)
+    with pytest.raises(DataError, match=rf"{path.name}: is not on its scan's grid; remove it"):
+        cross_validate(again(data, run))
 
 
 def test_more_epochs_lengthen_every_fold(data: Path, run: Path) -> None:
@@ -232,7 +285,7 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
         if moment == "between":
             return "fold 0: mean Dice" in heard.notes
         # In the middle of the second fold's masks.
-        masks = stages_of(heard, "segmenting") == 2
+        masks = stages_of(heard, "taking over masks") == 2
         asked += masks
         return asked > 1
 
@@ -259,7 +312,7 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
     assert (run / "out_of_fold.csv").read_text() == (outcome.run / "out_of_fold.csv").read_text()
 
 
-@pytest.mark.parametrize("moment", ["segmenting", "comparing holes"])
+@pytest.mark.parametrize("moment", ["taking over masks", "comparing holes"])
 def test_killed_it_goes_on(
     data: Path, outcome: CrossValidation, tmp_path: Path, moment: str
 ) -> None:
@@ -279,7 +332,7 @@ def test_killed_it_goes_on(
     assert not list(run.rglob(".*"))
     heard = Heard()
     assert cross_validate(again(data, run), heard).finished
-    assert stages_of(heard, "training") == (1 if moment == "segmenting" else 0)
+    assert stages_of(heard, "training") == (1 if moment == "taking over masks" else 0)
     assert (run / "out_of_fold.csv").read_text() == (outcome.run / "out_of_fold.csv").read_text()
     assert same(run / "model" / "fold_0.safetensors", outcome.run / "model" / "fold_0.safetensors")
 
@@ -292,7 +345,7 @@ def test_one_fold_can_be_trained_by_itself(data: Path, run: Path) -> None:
     heard = Heard()
     cross_validate(again(data, run, LEARNED | {"training.epochs": 4}), heard)
     assert stages_of(heard, "training") == 1
-    assert stages_of(heard, "segmenting") == 2
+    assert stages_of(heard, "taking over masks") == 2
     new = rows(run / "out_of_fold.csv")
     assert all(a != b for a, b in zip(old, new, strict=True))
 
@@ -374,45 +427,6 @@ def test_groups_stay_in_one_fold(data: Path, tmp_path: Path) -> None:
 
 
 # --- time ---
-
-
-def folds_with(minutes: float | None, data: Path, run: Path) -> _Folds:
-    plan, found = plan_for(again(data, run, LEARNED))
-    plan = replace(plan, training=replace(plan.training, minutes=minutes, folds=4))
-    return _Folds(again(data, run), plan, found, lambda event: None)
-
-
-def test_the_time_is_shared_by_the_folds_that_are_left(data: Path, tmp_path: Path) -> None:
-    folds = folds_with(40.0, data, tmp_path / "run")
-    assert folds.plan.training.minutes == 40.0
-    # 98 % of 40 minutes, a quarter of it, 95 % for the training.
-    assert folds._minutes({}, 0, 4, 0) == pytest.approx(0.98 * 10 * 0.95)
-    # What came before the first fold is taken from all of them alike.
-    assert folds._minutes({}, 480, 4, 0) == pytest.approx((0.98 * 40 - 8) / 4 * 0.95)
-    facts = tmp_path / "run" / "fold_0" / "model" / "model.json"
-    facts.parent.mkdir(parents=True)
-    plan = json.loads(json.dumps({"plan": {}, "schema": 1, "facts": {"seconds": 540.0}}))
-    facts.write_text(json.dumps(plan))
-    scores = FoldScores(40.0, 20.0, Validation(("a",), ((1.0,),), Dice(("object",))))
-    left = (0.98 * 2400 - 540 - 20) / 3
-    assert folds._minutes({0: scores}, 0, 3, 0) == pytest.approx((left - 1 - 1.2 * 20) / 60)
-    # Whatever was used up, the others learn something.
-    plan["facts"]["seconds"] = 1e6
-    facts.write_text(json.dumps(plan))
-    assert folds._minutes({0: scores}, 0, 3, 0) == pytest.approx((300 - 1 - 1.2 * 20) / 60)
-    assert folds_with(None, data, tmp_path / "other")._minutes({}, 0, 4, 0) is None
-
-
-def test_folds_at_the_same_time_take_the_same_time(data: Path, tmp_path: Path) -> None:
-    """Four folds on three devices: two waves, the second after one fold of each device."""
-    folds = folds_with(40.0, data, tmp_path / "run")
-    folds.devices = ("cpu",) * 3
-    assert folds._minutes({}, 480, 2, 0) == pytest.approx((0.98 * 40 - 8) / 2 * 0.95)
-    # On the other two, folds have been trained for a thousand seconds each.
-    left = (0.98 * 2400 - 480 - 2000 / 3) / 1
-    assert folds._minutes({}, 480, 1, 2000) == pytest.approx(left * 0.95 / 60)
-    # Half of an equal share at least: there are two waves of 1200 seconds.
-    assert folds._minutes({}, 1e6, 1, 0) == pytest.approx(600 * 0.95 / 60)
 
 
 def test_a_budget_is_for_everything(data: Path, tmp_path: Path) -> None:
@@ -531,7 +545,7 @@ def test_what_all_folds_began_with_may_be_gone(
     run = tmp_path / "run"
     asked = again(data, run, QUICK | {"training.init": str(first)})
     heard = Heard()
-    cross_validate(asked, heard, lambda: stages_of(heard, "segmenting") == 1)
+    cross_validate(asked, heard, lambda: stages_of(heard, "taking over masks") == 1)
     assert "begins with the run" in heard.notes
     later = replace(asked, overrides={})
     moved = first.rename(tmp_path / "moved")

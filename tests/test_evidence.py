@@ -22,7 +22,7 @@ from test_region_runs import REGIONS, write_nnunet
 
 from unetseg.config import IGNORED, Plan
 from unetseg.config.toml import read_plan
-from unetseg.dataset.loading import load_scan
+from unetseg.dataset.loading import load_scan, without_voxels
 from unetseg.errors import DataError
 from unetseg.formats import read_mask
 from unetseg.geometry import Geometry
@@ -37,7 +37,7 @@ from unetseg.training import evidence as leaving
 from unetseg.training import train
 from unetseg.training.cross_validation import cross_validate
 from unetseg.training.evidence import BINS, Calibration, Gathering
-from unetseg.training.scores import TrueObjects, class_table, dice_of, object_table
+from unetseg.training.scores import TrueObjects, class_table, dice_of, object_table, score_of
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,25 @@ def test_the_masks_are_those_that_predict_makes(kind: str, request: pytest.Fixtu
         assert np.array_equal(kept.array, again.array)
         assert kept.array.any()
         assert not kept.geometry.differences(again.geometry)
+
+
+@pytest.mark.parametrize("kind", ["semantic", "discs", "regions"])
+def test_masks_are_read_as_they_were_written(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    record = read_run(request.getfixturevalue(kind))
+    data, score = record.plan.data, score_of(record.plan)
+    predictor = Predictor(record.path, device="cpu")
+    for case in cases_of(record).cases:
+        scan = load_scan(case)
+        mask, path = predictor(scan), tmp_path / record.masks[case.name].name
+        leaving.write_case_mask(mask, path, without_voxels(scan), data)
+        again = leaving.read_case_mask(path, without_voxels(scan), data)
+        assert np.array_equal(again.array, mask.array)
+        assert (again.geometry, again.labels) == (mask.geometry, mask.labels)
+        assert again.classes == mask.classes
+        assert bool(again.classes) == (kind == "discs")
+        assert score.row(case, again, data) == score.row(case, mask, data)
 
 
 # --- what they show ---

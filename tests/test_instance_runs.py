@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from unetseg.records import (
     FileDone,
     Note,
     ObjectCount,
+    Stage,
     View,
     ignore_event,
 )
@@ -183,6 +185,19 @@ def test_all_folds_make_an_ensemble_with_rules(data: Path, tmp_path: Path) -> No
     again = cross_validate(request(data, tmp_path / "run", quick))
     assert again.found is not None
     assert again.found.scores == outcome.found.scores
+    # What the validation of a fold has left is what its network would make again.
+    shutil.rmtree(outcome.run / "out_of_fold")
+    shutil.rmtree(outcome.run / "fold_1" / "validation")
+    made = cross_validate(request(data, tmp_path / "run", quick), notes.append)
+    assert made.found is not None
+    assert made.found.scores == outcome.found.scores
+    stages = [event.name for event in notes if isinstance(event, Stage)]
+    assert [name for name in stages if name in ("segmenting", "taking over masks")] == [
+        "taking over masks",
+        "taking over masks",
+        "taking over masks",
+        "segmenting",
+    ]
     texts = [event.text for event in notes if isinstance(event, Note)]
     assert any("mean AP" in text for text in texts)
     assert not any("mean Dice" in text for text in texts)

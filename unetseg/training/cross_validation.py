@@ -45,13 +45,10 @@ from unetseg.training.out_of_fold import (
 )
 from unetseg.training.scores import score_of
 from unetseg.training.selection import Decision, Selection, Unseen, select
+from unetseg.training.sharing import Share
 from unetseg.training.tuning import middle
 from unetseg.training.validation import Validation
 
-# Of the whole time, for what comes after the last fold: comparing and cleaning masks.
-_LAST_SHARE = 0.02
-# Of the share of a fold, for its masks, before those of another fold were timed.
-_MASKS_SHARE = 0.05
 # Comparing holds some arrays of eight bytes a voxel.
 _BYTES_PER_VOXEL = 64
 
@@ -214,11 +211,14 @@ class _Folds:
             self._prepare(held)
         # What it took to get here is nobody's and everybody's share.
         before = time() - self.request.started
+        share = self._share()
 
         def begin(fold: int, device: str, waves: int, beside: float) -> FoldTraining:
             on = f" on {device}" if len(self.devices) > 1 else ""
             self.say(f"fold {fold} begins{on}; {len(done)} of {len(self.folds)} are done")
-            minutes = self._minutes(done, before, waves, beside)
+            masks = [scores.seconds for scores in done.values()]
+            spent = masks + list(map(self._seconds, done))
+            minutes = share.minutes(before, sum(spent) + beside, waves, masks)
             made = self._training(fold, device, minutes)
             return replace(made, request=replace(self.request, started=time()))
 
@@ -273,26 +273,15 @@ class _Folds:
     def _training(self, fold: int, device: str, minutes: float | None) -> FoldTraining:
         return FoldTraining(self.request, self.plan, self.found, fold, device, minutes)
 
-    def _minutes(
-        self, done: Mapping[int, FoldScores], before: float, waves: int, beside: float
-    ) -> float | None:
-        """How long the next fold may train: what is left, shared by the folds that are left.
-
-        before : seconds from the start of the command to that of its first fold
-        waves : how many folds are left to each device, this one among them
-        beside : seconds that the folds which are being trained beside it have taken
-        """
-        if self.plan.training.minutes is None:
-            return None
-        budget = 60 * self.plan.training.minutes
-        masks = [scores.seconds for scores in done.values()]
-        count = len(self.devices)
-        spent = before + (sum(masks) + sum(map(self._seconds, done)) + beside) / count
-        share = ((1 - _LAST_SHARE) * budget - spent) / waves
-        # Half of an equal share at least, or an ensemble would have a member that knows nothing.
-        share = max(share, 0.5 * budget / -(-len(self.folds) // count))
-        aside = 1.0 + 1.2 * max(masks) if masks else _MASKS_SHARE * share
-        return max(share - aside, 0.5 * share) / 60
+    def _share(self) -> Share:
+        cases = sum(len(fold.val) for fold in self.folds)
+        return Share(
+            self.plan,
+            tuple(fold.val for fold in self.folds),
+            self.found.shapes,
+            len(self.devices),
+            self.request.seconds_after(cases),
+        )
 
     def _seconds(self, fold: int) -> float:
         return float(checkpoint.read_facts(fold_folder(self.run, fold)).get("seconds", 0.0))

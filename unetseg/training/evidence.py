@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from unetseg.config import IGNORED, DataPlan, Plan
 from unetseg.errors import DataError
 from unetseg.exporting import table_path
-from unetseg.exporting.tables import write_classes
+from unetseg.exporting.tables import read_classes, write_classes
 from unetseg.files import remove_unfinished, telling
-from unetseg.formats import format_of, write_mask
+from unetseg.formats import format_of, read_mask, write_mask
 from unetseg.metrics.objects import THRESHOLDS, merges, splits
 from unetseg.objects.codes import FOREGROUND_SCALE, FOREGROUND_SHIFT
 from unetseg.records import Case, Label, Mask, Scan
@@ -49,9 +49,31 @@ def mask_of(run: Path, case: Case, folder: str = MASKS) -> Path:
 def write_case_mask(mask: Mask, path: Path, like: Scan, data: DataPlan) -> None:
     """Write a mask as predict would, with the table of its objects' classes where they have any."""
     write_mask(mask, path, like)
-    if data.has_objects and len(data.class_values) > 2:
-        labels = tuple(map(Label, data.class_values, data.class_names))
-        write_classes(table_path(path), mask.classes, labels)
+    if _has_table(data):
+        write_classes(table_path(path), mask.classes, _labels(data))
+
+
+def read_case_mask(path: Path, like: Scan, data: DataPlan) -> Mask:
+    """A mask that `write_case_mask` has written, on the grid of its scan.
+
+    Raises DataError if it, or the table of its objects' classes, is none.
+    """
+    array = read_mask(path, is_drawn=False).array
+    if array.shape != like.geometry.shape:
+        hint = "remove it: it is made again"
+        raise DataError("is not on its scan's grid", where=path, hint=hint)
+    if not data.has_objects:
+        return Mask(array, like.geometry, _labels(data))
+    classes = read_classes(table_path(path), _labels(data))[0] if _has_table(data) else ()
+    return Mask(array, like.geometry, classes=classes)
+
+
+def _has_table(data: DataPlan) -> bool:
+    return data.has_objects and len(data.class_values) > 2
+
+
+def _labels(data: DataPlan) -> tuple[Label, ...]:
+    return tuple(map(Label, data.class_values, data.class_names))
 
 
 @dataclass(eq=False)

@@ -4,30 +4,31 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 
 from unetseg import checkpoint
-from unetseg.config import Plan
-from unetseg.dataset.loading import load_scan
+from unetseg.config import DataPlan, Plan
+from unetseg.dataset.loading import load_scan, without_voxels
 from unetseg.devices import find_device, measure, memory_errors, usable_precision
-from unetseg.errors import ModelError
+from unetseg.errors import DataError, ModelError
 from unetseg.files import write_text
 from unetseg.formats import read_mask, write_mask
 from unetseg.pipeline import class_indices
 from unetseg.records import Advance, Case, Listener, Mask, Stage
-from unetseg.runs.evidence import EVIDENCE, Evidence, evidence_of, model_key
+from unetseg.runs.evidence import EVIDENCE, Evidence, evidence_of, model_key, read_evidence
 from unetseg.runs.run_file import fold_folder
 from unetseg.tasks import make_task
 from unetseg.tasks.cleaning import clean, cleanings, voxel_size, with_cleanings
 from unetseg.tasks.segmenting import Segmenter
-from unetseg.training.evidence import Gathering, mask_of, write_case_mask
-from unetseg.training.scores import score_of
+from unetseg.training.evidence import Gathering, mask_of, read_case_mask, write_case_mask
+from unetseg.training.scores import Row, Score, score_of
 from unetseg.training.selection import Unseen
 from unetseg.training.validation import Validation, segmented
 
@@ -100,36 +101,78 @@ def segment_unseen(
 ) -> FoldScores | None:
     """Write the masks of a fold's cases, without cleaning, score them, and keep the scores.
 
+    What the fold's own validation has left is taken over, if it was not cleaned.
+
     minutes : see FoldScores
 
     None if it was asked to stop: then they are all made again. Raises ModelError or DataError.
     """
     begun = perf_counter()
     key = _key(unseen.folder)
-    trained = checkpoint.load(unseen.folder)
-    plan = with_cleanings(trained.plan, {})
-    device = find_device(device_name)
-    precision = usable_precision(plan.training.precision, measure(device))
-    network = trained.network.placed(device)
-    segmenter = Segmenter(network, plan, make_task(plan), device, precision)
-    listener(Stage("segmenting", len(unseen.cases)))
+    plan = checkpoint.load_plan(unseen.folder)
     # It speaks of masks that are about to be others.
     (unseen.run / EVIDENCE).unlink(missing_ok=True)
-    score, rows, gathering = score_of(plan), [], Gathering(plan)
+    left, gathering = None if cleanings(plan) else _left(unseen), Gathering(plan)
+    if left is not None:
+        listener(Stage("taking over masks", len(unseen.cases)))
+        made = _taken_over(unseen, left, plan.data, score_of(plan))
+    else:
+        listener(Stage("segmenting", len(unseen.cases)))
+        made = _segmented(unseen, find_device(device_name), gathering)
+    rows = []
     for case in unseen.cases:
         if should_stop():
             return None
-        with memory_errors(device):
-            found = segmented(segmenter, case, score, gathering)
-        write_case_mask(found.mask, mask_of(unseen.run, case, MASKS), found.like, plan.data)
-        gathering.add(found.mask, found.compared, is_kept=True)
-        rows.append(found.compared.row)
+        rows.append(next(made))
         listener(Advance(case.name))
-    validation = Validation(tuple(case.name for case in unseen.cases), tuple(rows), score)
-    evidence = gathering.evidence(unseen.cases, MASKS)
+    validation = Validation(tuple(case.name for case in unseen.cases), tuple(rows), score_of(plan))
+    evidence = _moved(left, unseen) if left else gathering.evidence(unseen.cases, MASKS)
     scores = FoldScores(minutes, perf_counter() - begun, validation, evidence)
     _write_scores(unseen.folder, key, scores)
     return scores
+
+
+def _segmented(unseen: FoldCases, device: torch.device, gathering: Gathering) -> Iterator[Row]:
+    """What each case gives to the score when the fold's network segments it."""
+    trained = checkpoint.load(unseen.folder)
+    plan = with_cleanings(trained.plan, {})
+    precision = usable_precision(plan.training.precision, measure(device))
+    network = trained.network.placed(device)
+    segmenter = Segmenter(network, plan, make_task(plan), device, precision)
+    for case in unseen.cases:
+        with memory_errors(device):
+            found = segmented(segmenter, case, score_of(plan), gathering)
+        write_case_mask(found.mask, mask_of(unseen.run, case, MASKS), found.like, plan.data)
+        gathering.add(found.mask, found.compared, is_kept=True)
+        yield found.compared.row
+
+
+def _left(unseen: FoldCases) -> Evidence | None:
+    """What the fold's validation has left of all these cases, masks included."""
+    try:
+        left = read_evidence(unseen.folder)
+    except DataError:
+        return None
+    if left is None or [each.name for each in left.cases] != [case.name for case in unseen.cases]:
+        return None
+    is_whole = all(each.mask and (unseen.folder / each.mask).exists() for each in left.cases)
+    return left if is_whole else None
+
+
+def _taken_over(unseen: FoldCases, left: Evidence, data: DataPlan, score: Score) -> Iterator[Row]:
+    """What each case gives to the score by the mask that is left of it."""
+    for case, each in zip(unseen.cases, left.cases, strict=True):
+        like = without_voxels(load_scan(case))
+        mask = read_case_mask(unseen.folder / each.mask, like, data)
+        write_case_mask(mask, mask_of(unseen.run, case, MASKS), like, data)
+        yield score.row(case, mask, data)
+
+
+def _moved(left: Evidence, unseen: FoldCases) -> Evidence:
+    """What is left, of the masks as they lie in the run of all folds."""
+    names = [mask_of(Path(), case, MASKS).as_posix() for case in unseen.cases]
+    cases = [replace(each, mask=name) for each, name in zip(left.cases, names, strict=True)]
+    return replace(left, cases=tuple(cases))
 
 
 def read_scores(unseen: FoldCases) -> FoldScores | None:
