@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 import zarr
 from cubes import LEARNED, TINY, cube, request
 
@@ -18,6 +19,7 @@ from unetseg.checkpoint import load_plan, read_facts
 from unetseg.dataset.views import for_model
 from unetseg.errors import DataError
 from unetseg.formats import open_scan, read_mask, read_scan
+from unetseg.nets.unet import UNet
 from unetseg.prediction import Predictor, Request, predict
 from unetseg.prediction.blocks import in_blocks
 from unetseg.prediction.foreseen import foreseen
@@ -225,6 +227,31 @@ def test_a_film_is_predicted_time_point_by_time_point(
         mask = read_mask(done.output, is_drawn=False, view=View(time=time))
         assert np.array_equal(mask.array, expected[time])
     assert go(run, tmp_path / "out", tmp_path / name)[0].status == "skipped"
+
+
+def test_time_points_go_through_the_network_together(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ome(tmp_path / "film.ome.tif", film_of(5), "TCYX", NAMES)
+    seen: list[int] = []
+    honest = UNet.forward
+
+    def forward(self: UNet, x: torch.Tensor) -> list[torch.Tensor]:
+        seen.append(len(x))
+        return honest(self, x)
+
+    monkeypatch.setattr(UNet, "forward", forward)
+    masks = []
+    for most, passes in ((1, [1, 1, 1, 1, 1]), (2, [2, 2, 1])):
+        monkeypatch.setattr(Predictor, "most_together", most)
+        seen.clear()
+        (done,) = go(run, tmp_path / str(most), path)
+        assert seen == passes
+        assert done.output is not None, done.message
+        masks.append(tifffile.imread(done.output))
+    # A batch rounds otherwise than a single image.
+    assert (masks[0] != masks[1]).mean() < 1e-3
+    assert not np.array_equal(masks[0][0], masks[0][1])
 
 
 def test_maps_of_a_film_are_refused(run: Path, tmp_path: Path) -> None:

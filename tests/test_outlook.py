@@ -16,9 +16,11 @@ import torch
 from cubes import cube, request, write_cubes, write_squares
 
 from unetseg.arguments import memory_size
+from unetseg.dataset.loading import open_case
 from unetseg.errors import DeviceError, UsageError
 from unetseg.geometry import Geometry
-from unetseg.prediction import Predictor
+from unetseg.prediction import Predictor, blocks
+from unetseg.prediction import Request as PredictRequest
 from unetseg.prediction.outlook import (
     Foresight,
     Header,
@@ -26,6 +28,8 @@ from unetseg.prediction.outlook import (
     WindowCost,
     ring_bytes,
 )
+from unetseg.prediction.places import Job
+from unetseg.records import Case
 from unetseg.training import train
 from unetseg.windows import Tiling, Walk
 
@@ -266,7 +270,7 @@ def test_the_promise_is_kept_in_blocks(pictures, tmp_path):
     assert "at least" in said["fault"] or said["in_blocks"], err
     words = (*words[:-1], "900MB")
     code, out, err = command(*words, "--dry-run", "--json")
-    assert code == 0, err
+    assert code == 0, err + out
     said = json.loads(out)
     assert said["in_blocks"]
     assert said["host_bytes"] <= 900_000_000
@@ -275,3 +279,20 @@ def test_the_promise_is_kept_in_blocks(pictures, tmp_path):
     assert peak <= 1.1 * said["host_bytes"]
     with tifffile.TiffFile(next(masks.glob("*.tif"))) as mask:
         assert mask.series[0].shape == (6144, 6144)
+
+
+def test_a_scan_that_would_not_fit_as_a_whole_is_done_in_blocks(pictures, tmp_path, monkeypatch):
+    image = write_tiles(tmp_path / "wide.tif", 2048)
+    # By the sizes of the scan alone it is not too large.
+    monkeypatch.setattr(blocks, "is_too_large", lambda *given: False)
+    case = Case("wide", (image,))
+    predictor = Predictor(pictures, device="cpu", settings={"decode.overlap": 0.0})
+    opened = open_case(case)
+    needed = predictor.foresee(Header(opened.geometry, 1, 1)).host_bytes
+    ways = []
+    for most in (needed // 2, 2 * needed):
+        predictor.limits = Limits(host=most)
+        asked = PredictRequest([image], model=pictures, limits=predictor.limits)
+        ways.append(blocks.in_blocks(Job(case, tmp_path / "out.tif"), predictor, asked))
+    assert ways[0] is not None
+    assert ways[1] is None

@@ -33,7 +33,7 @@ from unetseg.prediction.coded import (
 from unetseg.prediction.growing import AlreadyThere, BlockMask, Growing
 from unetseg.prediction.hands import Hand
 from unetseg.prediction.maps import Maps
-from unetseg.prediction.outlook import Beside
+from unetseg.prediction.outlook import Beside, Header, Limits
 from unetseg.prediction.places import Job
 from unetseg.prediction.planes import Planes
 from unetseg.prediction.predictor import Predictor
@@ -77,6 +77,7 @@ def in_blocks(job: Job, predictor: Predictor, request: Request) -> "BlockScan | 
         or job.share is not None
         or (job.keeps_blocks and not is_stored_whole)
         or is_too_large(opened, data, task, request.limits.host)
+        or not (is_stored_whole or _fits(opened, predictor, request))
     ):
         return None
     opened = opened_with_channels(opened, data.channels)
@@ -96,6 +97,18 @@ def in_blocks(job: Job, predictor: Predictor, request: Request) -> "BlockScan | 
             " --set decode.fill_holes=[]",
         )
     return BlockScan(job, opened, Unread(opened, data), request, is_whole)
+
+
+def _fits(opened: Opened, predictor: Predictor, request: Request) -> bool:
+    """Whether a scan that is read as a whole keeps to the limits, if there are any."""
+    if request.limits == Limits():
+        return True
+    header = Header(opened.geometry, len(opened.channels), opened.dtype.itemsize)
+    try:
+        predictor.foresee(header, with_maps=bool(request.kinds))
+    except DeviceError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)

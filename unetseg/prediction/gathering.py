@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unetseg.errors import DeviceError
 from unetseg.prediction.cases import Ready, Turn, WholeScan
 from unetseg.prediction.predictor import Predictor
 
@@ -15,22 +14,9 @@ def goes_with_others(ready: Ready | None, predictor: Predictor) -> bool:
 
 def answered(group: Sequence[Ready | None], turn: Turn) -> list[Ready | None]:
     """The same, each of several scans of the first one's window with the network's answer."""
-    found, predictor = list(group), turn.predictor
-    scans: dict[int, WholeScan] = {}
-    window: tuple[int, ...] | None = None
-    for place, ready in enumerate(group):
-        if isinstance(ready, WholeScan):
-            its = predictor.lone_window(ready.prepared)
-            window = window if scans else its
-            if its is not None and its == window:
-                scans[place] = ready
-    if len(scans) < 2:
-        return found
-    try:
-        answers = predictor.answers([scan.prepared for scan in scans.values()], turn.listener)
-    except DeviceError:
-        # Each finds its own way, which may be the processor.
-        return found
-    for (place, scan), answer in zip(scans.items(), answers, strict=True):
-        found[place] = replace(scan, answer=answer)
-    return found
+    scans = [ready.prepared if isinstance(ready, WholeScan) else None for ready in group]
+    answers = turn.predictor.answers(scans, turn.listener)
+    return [
+        replace(ready, answer=answer) if isinstance(ready, WholeScan) else ready
+        for ready, answer in zip(group, answers, strict=True)
+    ]

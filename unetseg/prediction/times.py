@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from unetseg.config import DataPlan
 from unetseg.dataset.loading import load_scan, open_case, time_points
@@ -14,6 +15,7 @@ from unetseg.formats.naming import described
 from unetseg.formats.stacks import Stack
 from unetseg.formats.viewing import contents_of
 from unetseg.geometry import Geometry
+from unetseg.pipeline import Prepared
 from unetseg.prediction.counting import Tally, done_record
 from unetseg.prediction.exports import write_object_classes
 from unetseg.prediction.places import Job
@@ -89,10 +91,10 @@ class TimeStack:
         data = predictor.plan.data
         tally, classes, last = Tally(data), list[int](), 0
         try:
-            for time in range(self.count):
-                prepared = predictor.prepare(load_scan(at_time(self.job.case, time)))
+            for time, (prepared, answer) in enumerate(self._answered(turn)):
                 grid = prepared.placement.scan
-                with closing(predictor.pieces(prepared, listener=turn.listener)) as pieces:
+                found = predictor.pieces(prepared, answer=answer, listener=turn.listener)
+                with closing(found) as pieces:
                     numbers = together(_checked(pieces, turn), grid.shape)
                 mask = predictor.task.mask(numbers, grid)
                 values = mask.array
@@ -108,6 +110,17 @@ class TimeStack:
             raise
         tally.classes = tuple(classes)
         return StackMask(self.job, stack, tally, self.first.geometry, data)
+
+    def _answered(self, turn: "Turn") -> Iterator[tuple[Prepared, Tensor | None]]:
+        """The time points, with what the network has said to those that go through it together."""
+        predictor, group = turn.predictor, list[Prepared]()
+        for time in range(self.count):
+            group.append(predictor.prepare(load_scan(at_time(self.job.case, time))))
+            is_full = len(group) == predictor.most_together or time == self.count - 1
+            if is_full or predictor.lone_window(group[-1]) is None:
+                turn.check()
+                yield from zip(group, predictor.answers(group, turn.listener), strict=True)
+                group.clear()
 
 
 def _checked(pieces: Iterator[Piece], turn: "Turn") -> Iterator[Piece]:
