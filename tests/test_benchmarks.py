@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from unetseg.config import parse_settings
+
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -106,3 +108,64 @@ def test_a_command_that_is_late_is_named(
         timed = row | {"minutes": minutes, "train_seconds": seconds, "mean_dice": 0.9}
         program.show_dice([timed], [])
         assert ("TOO LATE" in capsys.readouterr().out) == is_late
+
+
+# --- what each part is worth ---
+
+
+@pytest.fixture
+def ablation(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmarks/ablation.py, with trainings that take no time."""
+    module = importlib.import_module("ablation")
+    monkeypatch.setattr(module, "surroundings", program.surroundings)
+    monkeypatch.setattr(module, "train", trained)
+    return module
+
+
+def trained(data: Path, minutes: float, seed: int, options: tuple[str, ...]) -> dict[str, Any]:
+    augment = {"mirror_axes": (), "spatial_probability": 0.3}
+    return {
+        "data": data.name,
+        "minutes": minutes,
+        "seed": seed,
+        "options": list(options),
+        "score": "mean_dice",
+        "value": 0.8 + seed / 100 - 0.05 * any("spatial" in word for word in options),
+        "steps": 100,
+        "plan": {"training": {"augment": augment}},
+        "code": "abc",
+        "machine": "m",
+    }
+
+
+def ablated(module: ModuleType, path: Path, *options: str) -> list[dict[str, Any]]:
+    """Make what is missing of two changes; all trainings there are."""
+    only = ["no mirroring", "no turning and scaling"]
+    given = argparse.Namespace(data=[Path("some/set")], minutes=2.0, seeds=(0, 1), only=only)
+    module.ablate(given, module.Results(path), options)
+    found: list[dict[str, Any]] = json.loads(path.read_text())["ablation"]
+    return found
+
+
+def test_a_part_is_left_out_where_the_plan_has_it(
+    ablation: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "results.json"
+    rows = ablated(ablation, path)
+    assert [(row["change"], row["seed"]) for row in rows] == [
+        (name, seed) for seed in (0, 1) for name in ("as planned", "no turning and scaling")
+    ]
+    assert rows[1]["options"] == ["--set", "training.augment.spatial_probability=0.0"]
+    said = capsys.readouterr().out
+    assert "set: no mirroring: as planned" in said
+    assert "as planned                       0.8050  +0.0000     100 steps, 2 seeds" in said
+    assert "no turning and scaling           0.7550  -0.0500     100 steps, 2 seeds" in said
+    assert ablated(ablation, path) == rows
+    assert " ..." not in capsys.readouterr().out
+    assert len(ablated(ablation, path, "--task", "semantic")) == 8
+
+
+def test_every_change_is_one_of_plan_values(ablation: ModuleType) -> None:
+    for name, change in ablation.CHANGES.items():
+        values = parse_settings(ablation.as_options(change)[1::2])
+        assert values == change, name
