@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from unetseg import augment, checkpoint
+from unetseg.allocator import keep_freed_memory
 from unetseg.config import Plan
 from unetseg.devices import autocast, find_device, measure, usable_precision
 from unetseg.pipeline.cache import prepare_cases
@@ -88,6 +89,7 @@ class Bench:
 @contextmanager
 def bench(data: Path, device: str) -> Iterator[Bench]:
     """The plan of the data, some of its cases prepared, and a fresh network."""
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         request = Request(data, folder / "run", device=device, cache=folder / "cache")
