@@ -28,7 +28,7 @@ from unetseg.training.start import check_named, check_start, located, network_of
 from unetseg.training.state import STATE
 
 # Of one processor core: Python's imports, and the pictures of each case.
-_REPORT_SECONDS, _REPORT_CASE_SECONDS = 3.0, 0.06
+_REPORT_SECONDS, _REPORT_CASE_SECONDS = 3.0, 0.035
 
 
 @dataclass(frozen=True)
