@@ -89,7 +89,7 @@ class Bench:
 @contextmanager
 def bench(data: Path, device: str) -> Iterator[Bench]:
     """The plan of the data, some of its cases prepared, and a fresh network."""
-    keep_freed_memory()
+    keep_freed_memory(1 << 30)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         request = Request(data, folder / "run", device=device, cache=folder / "cache")

@@ -14,7 +14,7 @@ import torch
 from unetseg.allocator import keep_freed_memory
 
 if sys.argv[1] == "keep":
-    keep_freed_memory()
+    keep_freed_memory(64 << 20)
 def work():
     for _ in range(20):
         maps = [torch.ones(1 << 20) for _ in range(8)]

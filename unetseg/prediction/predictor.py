@@ -46,6 +46,8 @@ from unetseg.windows import Walk
 
 # Outputs that wait in less than this fit anywhere: nothing needs to be measured for them.
 _LITTLE = 256 << 20
+# What a pass through the network takes, and is foreseen with it, is kept for the next window.
+_KEPT_BYTES = 256 << 20
 
 
 class Predictor:
@@ -93,7 +95,7 @@ class Predictor:
             with_overrides(trained.plan, changed, where="--set") if changed else trained.plan
         )
         self.quality = quality
-        keep_freed_memory()
+        keep_freed_memory(_KEPT_BYTES)
         where = find_device(device)
         self.machine = measure(where)
         precision = usable_precision(self.plan.training.precision, self.machine)
