@@ -44,7 +44,6 @@ CHANGES: dict[str, Mapping[str, Any]] = {
     "a rate of 0.002": {"training.learning_rate": 0.002},
     "deep supervision": {"network.deep_supervision": True},
     "two convolutions in the decoder": {"network.decoder_blocks": 2},
-    "no long skips": {"network.skip": "none"},
 }
 
 
@@ -66,7 +65,7 @@ def train(data: Path, minutes: float, seed: int, options: Sequence[str]) -> Row:
         words = ["train", folder / "train.csv", "-o", folder / "run", "--seed", str(seed)]
         _, seconds = run(*words, "--time", f"{60 * minutes:g}s", *options)
         facts, plan = read_facts(folder / "run"), load_plan(folder / "run")
-    score = "mean_ap" if plan.data.has_objects else "mean_dice"
+    score, values = "mean_ap" if plan.data.has_objects else "mean_dice", to_values(plan)
     return {
         "data": data.name,
         "minutes": minutes,
@@ -77,7 +76,7 @@ def train(data: Path, minutes: float, seed: int, options: Sequence[str]) -> Row:
         "steps": facts["step"],
         "cases": facts["cases"],
         "train_seconds": round(seconds, 1),
-        "plan": {part: to_values(plan)[part] for part in ("network", "training")},
+        "plan": {part: values[part] for part in ("network", "training")},
         **surroundings(),
     }
 
@@ -110,7 +109,7 @@ def ablate(given: argparse.Namespace, results: Results, passed_on: Sequence[str]
                 there = [row for row in results["ablation"] if key(row) == key(asked)]
                 if not there:
                     print(f"{data.name}, seed {seed}, {name} ...", flush=True)
-                    row = {"who": "unetseg", "change": name}
+                    row = {"who": "unetseg", "change": name, "passed_on": list(passed_on)}
                     row |= train(data, given.minutes, seed, options)
                     results.add("ablation", row)
                     there = [row]
@@ -122,7 +121,8 @@ def show(rows: Sequence[Row]) -> None:
     """A table for each data set and length: the score, and what the change makes of it."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["data"], row["minutes"], row["code"]), []).append(row)
+        title = " ".join((row["data"], *row["passed_on"]))
+        groups.setdefault((title, row["minutes"], row["code"]), []).append(row)
     for (data, minutes, _), members in groups.items():
         print(f"{data}, {minutes:g} minutes, {members[0]['score'].removeprefix('mean_')}")
         base = {row["seed"]: row["value"] for row in members if row["change"] == AS_PLANNED}

@@ -30,7 +30,7 @@ from unetseg.devices import autocast, find_device, measure, usable_precision
 from unetseg.pipeline.cache import prepare_cases
 from unetseg.records import ignore_event
 from unetseg.tasks import make_task
-from unetseg.training import Request, plan_for, refuse_errors
+from unetseg.training import KEPT_BYTES, Request, plan_for, refuse_errors
 from unetseg.training.batches import Ahead, Batches
 from unetseg.training.state import State
 from unetseg.training.step import Learner
@@ -89,7 +89,7 @@ class Bench:
 @contextmanager
 def bench(data: Path, device: str) -> Iterator[Bench]:
     """The plan of the data, some of its cases prepared, and a fresh network."""
-    keep_freed_memory(1 << 30)
+    keep_freed_memory(KEPT_BYTES)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         request = Request(data, folder / "run", device=device, cache=folder / "cache")

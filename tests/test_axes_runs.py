@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-import torch
 import zarr
 from cubes import LEARNED, TINY, cube, request
+from test_gathering import counted
 
 from unetseg.checkpoint import load_plan, read_facts
 from unetseg.dataset.views import for_model
 from unetseg.errors import DataError
 from unetseg.formats import open_scan, read_mask, read_scan
-from unetseg.nets.unet import UNet
 from unetseg.prediction import Predictor, Request, predict
 from unetseg.prediction.blocks import in_blocks
 from unetseg.prediction.foreseen import foreseen
@@ -233,19 +232,11 @@ def test_time_points_go_through_the_network_together(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = ome(tmp_path / "film.ome.tif", film_of(5), "TCYX", NAMES)
-    seen: list[int] = []
-    honest = UNet.forward
-
-    def forward(self: UNet, x: torch.Tensor) -> list[torch.Tensor]:
-        seen.append(len(x))
-        return honest(self, x)
-
-    monkeypatch.setattr(UNet, "forward", forward)
     masks = []
     for most, passes in ((1, [1, 1, 1, 1, 1]), (2, [2, 2, 1])):
         monkeypatch.setattr(Predictor, "most_together", most)
-        seen.clear()
-        (done,) = go(run, tmp_path / str(most), path)
+        with counted(monkeypatch) as seen:
+            (done,) = go(run, tmp_path / str(most), path)
         assert seen == passes
         assert done.output is not None, done.message
         masks.append(tifffile.imread(done.output))

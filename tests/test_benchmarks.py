@@ -163,6 +163,11 @@ def test_a_part_is_left_out_where_the_plan_has_it(
     assert ablated(ablation, path) == rows
     assert " ..." not in capsys.readouterr().out
     assert len(ablated(ablation, path, "--task", "semantic")) == 8
+    # Other options make another table.
+    said = capsys.readouterr().out
+    assert "set, 2 minutes, dice" in said
+    assert "set --task semantic, 2 minutes, dice" in said
+    assert "4 seeds" not in said
 
 
 def test_every_change_is_one_of_plan_values(ablation: ModuleType) -> None:

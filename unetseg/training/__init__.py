@@ -44,7 +44,7 @@ from unetseg.training.step import Learner
 from unetseg.training.validation import Validation
 
 # All that the maps of a step take, for the next one.
-_KEPT_BYTES = 1 << 30
+KEPT_BYTES = 1 << 30
 # A killed training loses at most this much.
 _SAVE_SECONDS = 110
 # When a person ends a training early, the rate falls to zero within this many seconds and at
@@ -93,7 +93,16 @@ def run_plan(
         return training.go()
 
 
-__all__ = ["Outcome", "Request", "joined", "plan_for", "refuse_errors", "run_plan", "train"]
+__all__ = [
+    "KEPT_BYTES",
+    "Outcome",
+    "Request",
+    "joined",
+    "plan_for",
+    "refuse_errors",
+    "run_plan",
+    "train",
+]
 
 
 class _Training:
@@ -111,7 +120,7 @@ class _Training:
         self.should_stop = should_stop
         self.ranks = request.ranks
         self.show = listener
-        keep_freed_memory(_KEPT_BYTES)
+        keep_freed_memory(KEPT_BYTES)
         self.device = find_device(request.device)
         self.machine = measure(self.device)
         precision = usable_precision(plan.training.precision, self.machine)
