@@ -1,12 +1,13 @@
 """Dice, or average precision of objects, on unseen cases after a training of given length.
 
     python benchmarks/accuracy.py DATA [--minutes 10] [--seed 0] [--results FILE.json]
-                                  [--keep FOLDER] [-- OPTIONS]
+                                  [--keep FOLDER] [--qualities fast best] [-- OPTIONS]
 
 Every fifth case (by name) is set apart before anything is looked at; `unetseg train` sees the
 others only and holds out its own validation fold among them. What follows `--` goes to `train`;
 with `--folds 5` the minutes are those of all folds together. Prints a table and writes JSON with
-machine, versions, commit and every case's score. `--keep` leaves division, run and masks there.
+machine, versions, commit and every case's score. `--keep` leaves division, run and masks there;
+`--qualities` scores the same model's predictions of these kinds too.
 """
 
 import argparse
@@ -38,12 +39,14 @@ class Trial:
     """One training that is to be scored on unseen cases.
 
     options : of `unetseg train`, beside time and seed
+    qualities : of `unetseg predict`, beside the one by default
     """
 
     data: Path
     minutes: float
     seed: int
     options: tuple[str, ...] = ()
+    qualities: tuple[str, ...] = ()
 
 
 def split(data: Path, folder: Path) -> int:
@@ -100,6 +103,7 @@ def measure(trial: Trial, keep: Path | None = None) -> dict[str, Any]:
     """Train, predict and score in a folder that is removed afterwards, or in a new one to keep.
 
     steps : of all folds together
+    by_quality : Dice and seconds of the trial's other qualities
     curve : seconds and mean score of every validation on the way; of each fold by itself
     objects : of a model of objects; its Dice is that of the foreground
     """
@@ -118,7 +122,19 @@ def measure(trial: Trial, keep: Path | None = None) -> dict[str, Any]:
         model = ["--model", folder / "run"]
         _, predict_seconds = run("predict", folder / "images", "-o", folder / "masks", *model)
         data = load_plan(folder / "run").data
-        scored = score(folder, folder / "masks", merge=data.merge_labels or data.has_objects)
+        merge = data.merge_labels or data.has_objects
+        scored = score(folder, folder / "masks", merge=merge)
+        by_quality = {}
+        for quality in trial.qualities:
+            masks = folder / f"masks_{quality}"
+            words = ["predict", folder / "images", "-o", masks, *model, "--quality", quality]
+            _, seconds = run(*words)
+            found = score(folder, masks, merge=merge)
+            by_quality[quality] = {
+                "dice": found["dice"],
+                "mean_dice": found["mean_dice"],
+                "predict_seconds": round(seconds, 1),
+            }
         if data.has_objects:
             scored |= score_objects(folder, folder / "masks")
         # A time that was over before the first step leaves no row, or no table.
@@ -141,6 +157,7 @@ def measure(trial: Trial, keep: Path | None = None) -> dict[str, Any]:
         "curve": [[float(r["seconds"]), float(r[mean])] for r in rows if r[mean]],
         "train_seconds": round(train_seconds, 1),
         "predict_seconds": round(predict_seconds, 1),
+        **({"by_quality": by_quality} if by_quality else {}),
         **surroundings(),
         **{key: scored[key] for key in ("objects", "object_scores", "scores") if key in scored},
     }
@@ -188,11 +205,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path)
     parser.add_argument("--keep", type=Path, help="a new folder for all that is made")
+    parser.add_argument("--qualities", nargs="*", default=[], help="fast, best: with these too")
     words, passed_on = options_after_dashes()
     given = parser.parse_args(words)
-    result = measure(Trial(given.data, given.minutes, given.seed, passed_on), given.keep)
+    trial = Trial(given.data, given.minutes, given.seed, passed_on, tuple(given.qualities))
+    result = measure(trial, given.keep)
     for key in ("data", "minutes", "seed", "test_cases", "dice", "mean_dice", "steps", "waiting"):
         print(f"{key:16} {result[key]}")
+    for quality, found in result.get("by_quality", {}).items():
+        print(f"{quality:16} {found['mean_dice']}, predict {found['predict_seconds']}")
     for key, value in result.get("objects", {}).items():
         print(f"{key:16} {value:.4g}")
     seconds = f"train {result['train_seconds']:.0f}, predict {result['predict_seconds']:.1f}"

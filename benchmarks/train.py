@@ -9,11 +9,12 @@ per second, the share of waiting, and the seconds by which the whole command mis
 nnunetv2 is installed (release 2.8), nnU-Net with its schedule shortened to the same minutes stands
 beside it. With `--results FILE.json` every training is kept as soon as it is done, and one that is
 there already, of the same committed code on the same machine, is not done again: hours can be
-spread over several calls. `--reach 0.9` says after how many minutes a validation on the way was as
-good as that. `steps` compares a step with forward and backward alone on a batch that is on the
-device, and shows its parts; on a CUDA device also the operations per second. `choices` compares
-precision, memory layout and torch.compile. Without DATA these two take synthetic sets of the shapes
-of hippocampus and nuclei_fluo. OPTIONS go to `unetseg train`.
+spread over several calls. `--qualities best` scores every model's predictions of that kind too.
+`--reach 0.9` says after how many minutes a validation on the way was as good as that. `steps`
+compares a step with forward and backward alone on a batch that is on the device, and shows its
+parts; on a CUDA device also the operations per second. `choices` compares precision, memory layout
+and torch.compile. Without DATA these two take synthetic sets of the shapes of hippocampus and
+nuclei_fluo. OPTIONS go to `unetseg train`.
 """
 
 import argparse
@@ -116,7 +117,8 @@ def dice(given: argparse.Namespace, results: Results, passed_on: Sequence[str]) 
                     if wanted in map(key, results["trainings"]):
                         continue
                     print(f"{who}, {data.name}, {minutes:g} minutes, seed {seed} ...", flush=True)
-                    row = {"who": who, **make(Trial(data, minutes, seed, options))}
+                    trial = Trial(data, minutes, seed, options, tuple(given.qualities))
+                    row = {"who": who, **make(trial)}
                     results.add("trainings", row)
     show_dice(results["trainings"], given.reach)
     if not peer:
@@ -155,6 +157,10 @@ def show_dice(rows: Sequence[Row], reach: Sequence[float]) -> None:
             f" {steps:>6} {speed:>7} {waiting:>7} {over:+12.1f}, {name}"
             f"{' TOO LATE' if is_late else ''}"
         )
+    for row in rows:
+        for quality, found in row.get("by_quality", {}).items():
+            said = f"{row['minutes']:g} minutes, seed {row['seed']}: {found['mean_dice']:.4f}"
+            print(f"{row['data']}, {quality}, {said}")
     for wanted in reach:
         for data in sorted({row["data"] for row in rows}):
             curves = [row["curve"] for row in rows if row["data"] == data and "curve" in row]
@@ -230,6 +236,9 @@ def main() -> None:
     of_dice.add_argument("data", type=Path, nargs="+")
     of_dice.add_argument("--minutes", type=float, nargs="+", default=MINUTES)
     of_dice.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    of_dice.add_argument(
+        "--qualities", nargs="*", default=[], help="fast, best: score unetseg's with these too"
+    )
     of_dice.add_argument("--reach", type=float, nargs="*", default=(), help="minutes to this Dice")
     of_steps = parts.add_parser("steps", help="a step against forward and backward alone")
     of_choices = parts.add_parser("choices", help="precision, layout and compiling")
