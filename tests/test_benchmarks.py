@@ -30,6 +30,7 @@ def faked(train: ModuleType, trial: Any) -> dict[str, Any]:
         "seed": trial.seed,
         "options": list(trial.options),
         "mean_dice": 0.8 + trial.seed / 10,
+        "by_quality": {name: {"mean_dice": 0.91} for name in trial.qualities},
         "steps": 100,
         "steps_per_second": 2.0,
         "waiting": None,
@@ -42,7 +43,9 @@ def faked(train: ModuleType, trial: Any) -> dict[str, Any]:
 
 def call(train: ModuleType, path: Path, *options: str, seeds: tuple[int, ...] = (0, 1)) -> int:
     """Make what is missing; how many trainings there are now."""
-    given = argparse.Namespace(data=[Path("some/set")], minutes=[2, 1], seeds=seeds, reach=[0.6])
+    given = argparse.Namespace(
+        data=[Path("some/set")], minutes=[2, 1], seeds=seeds, qualities=["best"], reach=[0.6]
+    )
     train.dice(given, train.Results(path), options)
     return len(json.loads(path.read_text())["trainings"])
 
@@ -57,6 +60,7 @@ def test_what_is_kept_is_not_made_again(
         f"unetseg, set, {minutes} minutes, seed {seed} ..." for minutes in (1, 2) for seed in (0, 1)
     ]
     assert "2 0.8500 (0.8000 to 0.9000)    100    2.00       -         +9.0, set unetseg" in first
+    assert "set, best, 2 minutes, seed 1: 0.9100" in first
     assert "set: validation Dice 0.6 after 1.5 minutes, of 4 trainings" in first
     assert "nnunetv2 is not installed" in first
     assert call(program, path) == 4
