@@ -91,6 +91,8 @@ def convert(folder: Path) -> DataPlan:
         "channel_names": {str(i): name for i, name in enumerate(data.channels)},
         "labels": {name: index for index, name in enumerate(data.class_names)},
         "numTraining": len(found.cases),
+        # Its usual reader and this one give the same; here it needs no further package.
+        **({"overwrite_image_reader_writer": "NibabelIO"} if data.dimensions == 3 else {}),
         "file_ending": ".nii.gz" if data.dimensions == 3 else ".png",
     }
     (raw / "dataset.json").write_text(json.dumps(description))
@@ -125,17 +127,27 @@ def train(folder: Path, configuration: str, given: argparse.Namespace) -> dict[s
     trainer.on_train_start()
     trainer.network.train()
     steps, budget = 0, 60 * given.minutes - RESERVE_SECONDS
-    stepping = time.time()
+    stepping = half = time.time()
+    before = 0
     while (share := (time.time() - begun) / budget) < 1:
         for group in trainer.optimizer.param_groups:
             group["lr"] = trainer.initial_lr * (1 - share) ** 0.9
         trainer.train_step(next(trainer.dataloader_train))
         steps += 1
+        if share < (1 + prepared / budget) / 2:
+            half, before = time.time(), steps
     stepped = time.time() - stepping
     trainer.on_train_end()
     return {
         "steps": steps,
         "steps_per_second": steps / max(stepped, 1e-9),
+        # Of the second half: nothing is compiled or tried out any more.
+        "steady_steps_per_second": (steps - before) / max(stepping + stepped - half, 1e-9),
+        "batch": trainer.batch_size,
+        "patch": list(trainer.configuration_manager.patch_size),
+        "features": list(
+            trainer.configuration_manager.network_arch_init_kwargs["features_per_stage"]
+        ),
         "train_seconds": round(time.time() - begun, 1),
         "preparing_seconds": round(prepared, 1),
     }

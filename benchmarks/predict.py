@@ -83,7 +83,9 @@ def windows(given: argparse.Namespace, results: Results) -> None:
     size = (56, 60, 44) if given.quick else BRAIN
     peer = peer_version(given.peer_python)
     with place_for(given) as folder:
-        model = str(given.model or model_for(folder, "ordinary", HIPPOCAMPUS, 3))
+        model = str(
+            given.model or model_for(folder, "ordinary", HIPPOCAMPUS, 3, device=given.device)
+        )
         plan = checkpoint.load_plan(Path(model))
         values = plan.data.class_values
         if values != tuple(range(len(values))):
@@ -233,8 +235,8 @@ def ct(given: argparse.Namespace, results: Results) -> None:
     pairs = [(count, slices[-1]) for count in outputs]
     pairs += [(outputs[-1], n) for n in slices[:-1]]
     runs = [("stand-in", "bodies", count, n) for count, n in pairs]
-    if not given.no_ordinary:
-        runs.append(("ordinary", "both", outputs[-1], slices[-1]))
+    runs.append(("ordinary", "both", outputs[-1], slices[-1]))
+    runs = [run for run in runs if run[0] in given.networks]
     with place_for(given) as folder:
         rows: dict[str, Row] = {}
         for title, network, count, number in runs:
@@ -242,32 +244,44 @@ def ct(given: argparse.Namespace, results: Results) -> None:
             if not scan.is_file():
                 print(f"making a CT of {number} slices ...", flush=True)
                 write_ct(scan, (*across, number), outputs[-1])
-            model = model_for(folder, "ct_ordinary", CT, count)
+            model = model_for(folder, "ct_ordinary", CT, count, device=given.device)
             settings = {"model": model, "scan": str(scan), "device": given.device}
             settings |= {"output": str(folder / "mask.nii.gz"), "network": network}
+            settings |= {"device_memory": given.device_memory and int(1e9 * given.device_memory)}
             row = in_turns({title: Work("predict_work:scan_stages", settings)}, 1)
             if row:
                 rows[f"{title}, {count} outputs, {number} slices"] = row[title]
         count, number = outputs[-1], slices[-1]
         words = ["predict", folder / f"ct_{across[0]}_{number}.nii.gz", "-o", folder / "masks"]
         words += ["--overwrite", "--device", given.device]
-        words += ["--model", model_for(folder, "ct_one_level", CT, count, STAND_IN)]
-        work = Work("predict_work:command", {"words": list(map(str, words))})
-        rows |= in_turns({f"one level, {count} outputs, {number} slices, command": work}, 1)
+        if given.device_memory:
+            words += ["--device-memory", f"{given.device_memory:g}GB"]
+        commands = {
+            "one level, command": ("ct_one_level", STAND_IN),
+            "untrained, command": ("ct_ordinary", None),
+        }
+        for title, (name, changed) in commands.items():
+            if title.partition(",")[0] not in given.networks:
+                continue
+            model = model_for(folder, name, CT, count, changed, given.device)
+            asked = list(map(str, [*words, "--model", model]))
+            work = Work("predict_work:command", {"words": asked})
+            rows |= in_turns({f"{title}, {count} outputs, {number} slices": work}, 1)
     print(f"CT of {' x '.join(map(str, across))} voxels a slice, from file to file")
-    stages = ("read", "prepare", "network", "decode", "write")
+    stages = ("read", "foresee", "prepare", "network", "decode", "write")
     columns = [*TIMES, *((f"{name} s", f"{name}_seconds", ".2f") for name in stages)]
     columns += [("of network", "decode_share", ".1%"), ("windows", "windows", "d")]
-    columns += [("scan GB", "scan_bytes", ".2f")]
+    columns += [("scan GB", "scan_bytes", ".2f"), ("card GB", "device_peak_bytes", ".2f")]
     print(table(rows, columns, "network"))
     peaks = {f"peak_{n}_bytes": n for n in ("read", "prepare", "segment", "write")}
     for row in rows.values():
         for key, name in peaks.items():
             row[key] = row["stages"].get(name, {}).get("peak_bytes")
     print(table(rows, [(f"{n} GB", key, ".2f") for key, n in peaks.items()], "peak of the stages"))
-    print("ordinary: the U-Net of a processor's plan; stand-in: much less work, the same windows;")
+    print("ordinary: the U-Net of the device's plan; stand-in: much less work, the same windows;")
     print("both with the outputs of a trained network, whose making is not in their seconds; one")
-    print("level: a U-Net of one convolution, from the command line. decode: all but the network")
+    print("level: a U-Net of one convolution, from the command line; untrained: the ordinary one")
+    print("from there. decode: all but the network; foresee: with the network's first pass")
     keep(results, "ct", rows)
 
 
@@ -286,7 +300,7 @@ def floor(given: argparse.Namespace, results: Results) -> None:
     works = {}
     with place_for(given) as folder:
         for name, kind, outputs, size, count in cases:
-            model = model_for(folder, f"ordinary_{len(size)}d", kind, outputs)
+            model = model_for(folder, f"ordinary_{len(size)}d", kind, outputs, device=given.device)
             settings = {"model": model, "size": size, "count": count, "device": given.device}
             for quality in ("fast", "balanced"):
                 title = f"{name}, {count} x {'x'.join(map(str, size))}, {quality}"
@@ -337,7 +351,13 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     of["export"].add_argument("--no-peer", action="store_true")
     of["ct"].add_argument("--outputs", type=int, nargs="+", default=[2, 20, 118])
     of["ct"].add_argument("--slices", type=int, nargs="+", default=[150, 300, 600])
-    of["ct"].add_argument("--no-ordinary", action="store_true")
+    of["ct"].add_argument("--device-memory", type=float, help="of a card, at most so many GB")
+    of["ct"].add_argument(
+        "--networks",
+        nargs="+",
+        default=["stand-in", "ordinary", "one level"],
+        help="which of these, or untrained",
+    )
     of["large"].add_argument("--sizes", type=int, nargs="+", default=[5000, 20000])
     of["large"].add_argument("--dtype", choices=("uint8", "uint16"), default="uint8")
     of["large"].add_argument("--ordinary", action="store_true", help="with the U-Net too")

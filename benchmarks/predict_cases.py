@@ -25,6 +25,7 @@ from scipy.spatial import cKDTree
 from unetseg import checkpoint
 from unetseg.config import Plan
 from unetseg.dataset.loading import load_scan, load_truth
+from unetseg.devices import find_device, measure
 from unetseg.geometry import Geometry
 from unetseg.nets.layers import ConvBlock
 from unetseg.nets.unet import UNet
@@ -65,8 +66,10 @@ NUCLEI = Kind((256, 256), (1.0, 1.0))
 CT = Kind((512, 512, 300), CT_SPACING, is_ct=True)
 
 
-def plan_for(kind: Kind, outputs: int, overrides: Mapping[str, Any] | None = None) -> Plan:
-    """The plan that a training on a processor with two cores would have."""
+def plan_for(
+    kind: Kind, outputs: int, overrides: Mapping[str, Any] | None = None, device: str = "cpu"
+) -> Plan:
+    """The plan that a training on a processor with two cores, or on that card, would have."""
     cases = 40
     found = Fingerprint(
         cases=cases,
@@ -84,7 +87,10 @@ def plan_for(kind: Kind, outputs: int, overrides: Mapping[str, Any] | None = Non
         intensity=(Intensity(*map(float, _BODY), 100.0, 150.0),),
         zero_share=0.0,
     )
-    machine = Machine("cpu", 8 << 30, 2, bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+    if device == "cpu":
+        machine = Machine("cpu", 8 << 30, 2, bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+    else:
+        machine = measure(find_device(device))
     chosen = {"data.spacing": (CT_GRID_MM,) * 3} if kind.is_ct else {}
     return make(found, machine, chosen | dict(overrides or {}))
 
@@ -132,12 +138,17 @@ def _through(block: ConvBlock, source: int, *, smoothing: bool) -> None:
 
 
 def model_for(
-    folder: Path, name: str, kind: Kind, outputs: int, overrides: dict[str, Any] | None = None
+    folder: Path,
+    name: str,
+    kind: Kind,
+    outputs: int,
+    overrides: dict[str, Any] | None = None,
+    device: str = "cpu",
 ) -> str:
     """An untrained model under the folder, made if it is not there."""
-    path = folder / f"{name}_{outputs}"
+    path = folder / f"{name}_{outputs}{'' if device == 'cpu' else '_card'}"
     if not (path / checkpoint.DESCRIPTION).is_file():
-        write_model(path, plan_for(kind, outputs, overrides))
+        write_model(path, plan_for(kind, outputs, overrides, device))
     return str(path)
 
 

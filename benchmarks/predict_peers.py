@@ -5,7 +5,7 @@ the networks that both run are unetseg's. nnU-Net prints what it does to stdout;
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unetseg import checkpoint
 from unetseg.config import Plan
-from unetseg.devices import find_device
+from unetseg.devices import autocast, find_device
 
 
 class First(nn.Module):
@@ -49,21 +49,39 @@ def monai_windows(
     from monai.inferers.utils import sliding_window_inference
 
     network, plan, where = shared(model, device, placed=placed)
-    prepared, watch = on_grid(image, plan), Watch(network, where)
-    with stages.of("windows"), torch.inference_mode():
-        outputs = sliding_window_inference(
-            prepared.image[None],
-            plan.patch.size,
-            plan.patch.batch,
-            network,
-            overlap=plan.decode.overlap,
-            mode="gaussian",
-            sw_device=where,
-            device=torch.device("cpu"),
-        )
-        found = outputs[0].argmax(0)
-    np.save(labels, found.numpy().astype(np.uint8))
-    return watch.facts | device_facts(where)
+    prepared = on_grid(image, plan)
+
+    def work() -> Tensor:
+        with torch.inference_mode(), autocast(where, precision_of(where, plan)):
+            outputs: Any = sliding_window_inference(
+                prepared.image[None].to(where),
+                plan.patch.size,
+                plan.patch.batch,
+                network,
+                overlap=plan.decode.overlap,
+                mode="gaussian",
+            )
+            return outputs[0].argmax(0).cpu()
+
+    return timed(stages, network, where, work, labels)
+
+
+def precision_of(device: torch.device, plan: Plan) -> str:
+    """MONAI leaves it to the caller, who takes half precision on a card."""
+    return plan.training.precision if device.type == "cuda" else "float32"
+
+
+def timed(
+    stages: Stages, network: nn.Module, device: torch.device, work: Callable[[], Any], labels: str
+) -> Row:
+    """The seconds of the work, on a card the second time; its class numbers in a file."""
+    if device.type == "cuda":
+        work()
+    watch = Watch(network, device)
+    with stages.of("windows"):
+        found = work()
+    np.save(labels, np.asarray(found).astype(np.uint8))
+    return watch.facts | device_facts(device)
 
 
 def nnunet_predictor(network: nn.Module, plan: Plan, outputs: int, device: torch.device) -> Any:
@@ -118,12 +136,13 @@ def nnunet_windows(
     """nnUNetPredictor with the same windows and weights, without mirroring, and the argmax."""
     network, plan, where = shared(model, device, placed=placed)
     predictor = nnunet_predictor(network, plan, len(plan.data.class_values), where)
-    prepared, watch = on_grid(image, plan), Watch(network, where)
-    with stages.of("windows"):
+    prepared = on_grid(image, plan)
+
+    def work() -> Any:
         outputs = predictor.predict_logits_from_preprocessed_data(prepared.image)
-        found = predictor.label_manager.convert_logits_to_segmentation(outputs)
-    np.save(labels, np.asarray(found).astype(np.uint8))
-    return watch.facts | device_facts(where)
+        return predictor.label_manager.convert_logits_to_segmentation(outputs)
+
+    return timed(stages, network, where, work, labels)
 
 
 def nnunet_export(

@@ -16,15 +16,14 @@ from predict_cases import bodies, smooth_scan
 from predict_networks import Bodies, FromFile, numbered
 from torch import Tensor, nn
 
-from unetseg import checkpoint
-from unetseg.config import Plan, with_overrides
-from unetseg.devices import find_device, measure, usable_precision
+from unetseg.config import Plan
+from unetseg.devices import autocast, usable_precision
 from unetseg.geometry import Geometry
 from unetseg.pipeline import Prepared, place, prepare
-from unetseg.prediction.quality import QUALITIES
-from unetseg.records import Case, Scan, Source
-from unetseg.tasks import make_task
-from unetseg.tasks.segmenting import Segmenter
+from unetseg.prediction.outlook import Header, Limits
+from unetseg.prediction.predictor import Predictor
+from unetseg.records import Case, Mask, Scan, Source
+from unetseg.tasks.pieces import together
 
 # Side of the matrices whose product says what the device can do, and how often it is tried.
 MATRIX, TRIES = 4096, 5
@@ -61,18 +60,29 @@ class Watch:
         return {"windows": self.windows, "batch": self.batch, "network_seconds": seconds}
 
 
-def segmenter(
-    model: str, device: str, precision: str | None = None, quality: str = "balanced"
-) -> Segmenter:
+def predictor_for(
+    model: str,
+    device: str,
+    precision: str | None = None,
+    quality: str = "balanced",
+    limits: Limits | None = None,
+) -> Predictor:
     """The network of a model folder as a prediction uses it.
 
     precision : None for the plan's, where the device has it
     """
-    trained, where = checkpoint.load(Path(model)), find_device(device)
-    changed = QUALITIES[quality].settings(trained.plan.decode)
-    plan, machine = with_overrides(trained.plan, changed, where="quality"), measure(where)
-    wanted = usable_precision(precision or plan.training.precision, machine)
-    return Segmenter(trained.network.placed(where), plan, make_task(plan), where, wanted)
+    found = Predictor(model, device=device, quality=quality, limits=limits)
+    if precision:
+        wanted = usable_precision(precision, found.machine)
+        found.segmenter = replace(found.segmenter, precision=wanted)
+    return found
+
+
+def mask_of(predictor: Predictor, prepared: Prepared) -> Mask:
+    """The mask of a scan in memory, as a command computes it between reading and writing."""
+    grid = prepared.placement.scan
+    indices = together(predictor.pieces(prepared), grid.shape)
+    return predictor.task.mask(indices, grid)
 
 
 def on_grid(path: str, plan: Plan) -> Prepared:
@@ -95,12 +105,15 @@ def device_facts(device: torch.device) -> Row:
 def windows(
     stages: Stages, model: str, image: str, device: str, precision: str | None, labels: str
 ) -> Row:
-    """From the tensor on the plan's grid to the class numbers."""
-    engine = segmenter(model, device, precision)
+    """From the tensor on the plan's grid to the class numbers; on a card the second time."""
+    predictor = predictor_for(model, device, precision)
+    engine = predictor.segmenter
     prepared = on_grid(image, engine.plan)
+    if engine.device.type == "cuda":
+        mask_of(predictor, prepared)
     watch = Watch(engine.network, engine.device)
     with stages.of("windows"):
-        mask = engine.mask(prepared)
+        mask = mask_of(predictor, prepared)
     np.save(labels, mask.array)
     return watch.facts | device_facts(engine.device) | {"precision": engine.precision}
 
@@ -130,7 +143,8 @@ def command(stages: Stages, words: Sequence[str]) -> Row:
         except SystemExit as ended:
             if ended.code:
                 raise
-    return {}
+    on_card = torch.cuda.is_initialized()
+    return {"device_peak_bytes": torch.cuda.max_memory_reserved()} if on_card else {}
 
 
 # --- from outputs to labels ----------------------------------------------------------------------
@@ -142,7 +156,7 @@ def export(stages: Stages, model: str, outputs: str, scan: Sequence[int], labels
     model : whose plan has the grid, the patch, and as many classes as the file has outputs
     scan : its voxels; its edges are so that the grid is a whole number of voxels
     """
-    engine = segmenter(model, "cpu", "float32")
+    engine = predictor_for(model, "cpu", "float32").segmenter
     grid = tuple(np.load(Path(outputs).with_suffix(".npy")).tolist())
     plan = replace(engine.plan, decode=replace(engine.plan.decode, overlap=0.0))
     edges = [e * g / n for e, g, n in zip(_edges(plan), grid, scan, strict=True)]
@@ -168,32 +182,45 @@ def export(stages: Stages, model: str, outputs: str, scan: Sequence[int], labels
 
 
 def scan_stages(
-    stages: Stages, model: str, scan: str, output: str, device: str, network: str
+    stages: Stages,
+    model: str,
+    scan: str,
+    output: str,
+    device: str,
+    network: str,
+    device_memory: int | None = None,
 ) -> Row:
     """A scan from file to file, stage by stage, one after the other.
 
     network : bodies, see predict_networks; or both: the model's own too, whose outputs are let go,
         so that the work is that of a network and the outputs are those of a trained one
+    device_memory : the most bytes of a card
     """
     from unetseg.dataset.loading import load_scan
     from unetseg.formats import write_mask
 
-    engine = segmenter(model, device)
+    predictor = predictor_for(model, device, limits=Limits(None, device_memory))
+    engine = predictor.segmenter
     own, outputs = engine.network, engine.task.outputs
     with stages.of("read"):
         loaded = load_scan(Case("scan", (Path(scan),)))
+    with stages.of("foresee"):
+        # The first pass through the network is here, and on a card all that comes with it.
+        foreseen = predictor.foresee(Header(loaded.geometry, 1, loaded.array.itemsize))
     with stages.of("prepare"):
         prepared = prepare(loaded, engine.plan.data)
     grid = prepared.placement.grid.shape
     labels = torch.from_numpy(bodies(np.random.default_rng(0), outputs, grid))
     patch = engine.plan.patch.size
     stand_in: Any = Bodies(own, labels, outputs, patch, computes=network == "both")
-    engine = replace(engine, network=stand_in.to(engine.device))
+    predictor.segmenter = replace(engine, network=stand_in.to(engine.device))
+    on_card = engine.device.type == "cuda"
+    held = torch.cuda.memory_allocated(engine.device) if on_card else 0
     watch = Watch(stand_in, engine.device)
     inner = Watch(own, engine.device) if network == "both" else watch
     prepared = replace(prepared, image=numbered(grid))
     with stages.of("segment"):
-        mask = engine.mask(prepared)
+        mask = mask_of(predictor, prepared)
     with stages.of("write"):
         write_mask(mask, Path(output), loaded)
     taken = {name: stage["seconds"] for name, stage in stages.taken.items()}
@@ -201,6 +228,11 @@ def scan_stages(
     return {
         **inner.facts,
         **device_facts(engine.device),
+        "foreseen_host_bytes": foreseen.host_bytes,
+        "foreseen_device_bytes": foreseen.device_bytes,
+        # What the bodies themselves take of a card, which is none of a prediction's.
+        "stand_in_device_bytes": held,
+        "outputs_on_device": foreseen.walk.on_device,
         "voxels": loaded.array.size,
         "scan_bytes": loaded.array.nbytes,
         "mask_bytes": mask.array.nbytes,
@@ -217,14 +249,19 @@ def scan_stages(
 # --- the floor -----------------------------------------------------------------------------------
 
 
-def matrix_rate(device: torch.device) -> float:
-    """Operations per second of a product of float32 matrices, on all threads."""
+def matrix_rate(device: torch.device, precision: str) -> float:
+    """Operations per second of a product of matrices.
+
+    precision : of a card; a processor's is that of float32, on all threads
+    """
+    on_card = device.type == "cuda"
     one = torch.randn(MATRIX, MATRIX, device=device)
     taken = []
     for _ in range(TRIES):
         begun = time.perf_counter()
-        one @ one
-        if device.type == "cuda":
+        with autocast(device, precision if on_card else "float32"):
+            one @ one
+        if on_card:
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - begun)
     return 2 * MATRIX**3 / statistics.median(taken[1:])
@@ -243,16 +280,17 @@ def floor(
     """
     from unetseg.nets.cost import cost
 
-    engine = segmenter(model, device, quality=quality)
+    predictor = predictor_for(model, device, quality=quality)
+    engine = predictor.segmenter
     data, network = engine.plan.data, engine.network
     array = smooth_scan(size, engine.task.outputs)[None]
     geometry = Geometry(tuple(size), np.diag([*_edges(engine.plan), 1.0]), data.unit)
     scans = [Scan(np.roll(array, n, 1), geometry, data.channels, SOURCE) for n in range(count)]
     window = list(engine.tiling(size).window)
     each = cost(network.eval(), 1, window).flops
-    before = matrix_rate(engine.device)
+    before = matrix_rate(engine.device, engine.precision)
     with stages.of("warm-up"):
-        engine.mask(prepare(scans[0], data))
+        mask_of(predictor, prepare(scans[0], data))
     watch = Watch(network, engine.device)
     prepared_seconds = 0.0
     with stages.of("whole"):
@@ -260,8 +298,8 @@ def floor(
             begun = time.perf_counter()
             prepared = prepare(scan, data)
             prepared_seconds += time.perf_counter() - begun
-            engine.mask(prepared)
-    rate = statistics.mean([before, matrix_rate(engine.device)])
+            mask_of(predictor, prepared)
+    rate = statistics.mean([before, matrix_rate(engine.device, engine.precision)])
     warm_up = stages.taken.pop("warm-up")["seconds"]
     seconds = stages.taken["whole"]["seconds"]
     once = each / prod(window) * prod(size) * count

@@ -8,7 +8,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -87,12 +87,14 @@ class Bench:
 
 
 @contextmanager
-def bench(data: Path, device: str) -> Iterator[Bench]:
+def bench(data: Path, device: str, settings: Mapping[str, Any]) -> Iterator[Bench]:
     """The plan of the data, some of its cases prepared, and a fresh network."""
     keep_freed_memory(KEPT_BYTES)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        request = Request(data, folder / "run", device=device, cache=folder / "cache")
+        request = Request(
+            data, folder / "run", device=device, cache=folder / "cache", settings=settings
+        )
         plan, found = plan_for(request)
         refuse_errors(found)
         where = find_device(device)
@@ -269,7 +271,12 @@ def choices(device: torch.device, *, compiled: bool) -> list[Choice]:
     found = [Choice(p, is_channels_last=last) for p in precisions for last in (False, True)]
     has_compiler = device.type == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++")))
     if compiled and has_compiler:
-        found += [Choice(precision, is_compiled=True) for precision in precisions]
+        # Compiling takes its time: not float32 where there is something faster.
+        found += [
+            Choice(precision, is_channels_last=last, is_compiled=True)
+            for precision in precisions[1:] or precisions
+            for last in (False, True)
+        ]
     return found
 
 

@@ -1,7 +1,7 @@
 """How well and how fast a training learns: tables, and a JSON file that grows call by call.
 
     python benchmarks/train.py dice DATA... [--minutes 2 5 10 20 30] [--seeds 0 1 2] [-- OPTIONS]
-    python benchmarks/train.py steps [DATA...] [--rounds 30] [--device auto]
+    python benchmarks/train.py steps [DATA...] [--rounds 30] [--device auto] [--set KEY=VALUE]
     python benchmarks/train.py choices [DATA...] [--rounds 10] [--no-compile]
 
 `dice` scores unseen cases after trainings of those lengths, as accuracy.py does, with iterations
@@ -34,6 +34,7 @@ import torch
 from accuracy import CHANGED, Trial, measure, options_after_dashes, score, split, surroundings
 from steps import bench, choice_times, step_times, synthetic
 
+from unetseg.config import parse_settings
 from unetseg.files import write_text
 
 MINUTES, SEEDS = (2, 5, 10, 20, 30), (0, 1, 2)
@@ -193,8 +194,8 @@ def data_sets(given: Sequence[Path]) -> Iterator[Sequence[Path]]:
 def steps(given: argparse.Namespace, results: Results) -> None:
     with data_sets(given.data) as folders:
         for data in folders:
-            with bench(data, given.device) as ready:
-                row = step_times(ready, given.rounds)
+            with bench(data, given.device, parse_settings(given.set)) as ready:
+                row = {"settings": given.set, **step_times(ready, given.rounds)}
             results.add("steps", row | surroundings())
             low, high = row["ratio_quartiles"]
             says = "as wanted" if row["ratio"] <= RATIO else f"more than {RATIO}"
@@ -218,7 +219,7 @@ def steps(given: argparse.Namespace, results: Results) -> None:
 def choices(given: argparse.Namespace, results: Results) -> None:
     with data_sets(given.data) as folders:
         for data in folders:
-            with bench(data, given.device) as ready:
+            with bench(data, given.device, parse_settings(given.set)) as ready:
                 rows = choice_times(ready, given.rounds, compiled=given.compile)
             results.add("choices", *(row | surroundings() for row in rows))
             print(f"{data.name}: {rows[0]['batch']}, {rows[0]['device']}")
@@ -246,6 +247,7 @@ def main() -> None:
         part.add_argument("data", type=Path, nargs="*")
         part.add_argument("--rounds", type=int, default=rounds)
         part.add_argument("--device", default="auto")
+        part.add_argument("--set", action="append", default=[], help="a plan value, as of train")
     of_choices.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     for part in (of_dice, of_steps, of_choices):
         part.add_argument("--results", type=Path)
