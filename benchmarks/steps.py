@@ -87,13 +87,13 @@ class Bench:
 
 
 @contextmanager
-def bench(data: Path, device: str, settings: Mapping[str, Any]) -> Iterator[Bench]:
+def bench(data: Path, device: str, overrides: Mapping[str, Any]) -> Iterator[Bench]:
     """The plan of the data, some of its cases prepared, and a fresh network."""
     keep_freed_memory(KEPT_BYTES)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         request = Request(
-            data, folder / "run", device=device, cache=folder / "cache", settings=settings
+            data, folder / "run", device=device, cache=folder / "cache", overrides=overrides
         )
         plan, found = plan_for(request)
         refuse_errors(found)

@@ -194,7 +194,7 @@ def data_sets(given: Sequence[Path]) -> Iterator[Sequence[Path]]:
 def steps(given: argparse.Namespace, results: Results) -> None:
     with data_sets(given.data) as folders:
         for data in folders:
-            with bench(data, given.device, parse_settings(given.set)) as ready:
+            with bench(data, given.device, parse_settings(tuple(given.set))) as ready:
                 row = {"settings": given.set, **step_times(ready, given.rounds)}
             results.add("steps", row | surroundings())
             low, high = row["ratio_quartiles"]
@@ -219,7 +219,7 @@ def steps(given: argparse.Namespace, results: Results) -> None:
 def choices(given: argparse.Namespace, results: Results) -> None:
     with data_sets(given.data) as folders:
         for data in folders:
-            with bench(data, given.device, parse_settings(given.set)) as ready:
+            with bench(data, given.device, parse_settings(tuple(given.set))) as ready:
                 rows = choice_times(ready, given.rounds, compiled=given.compile)
             results.add("choices", *(row | surroundings() for row in rows))
             print(f"{data.name}: {rows[0]['batch']}, {rows[0]['device']}")

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,22 @@ def test_a_type_that_a_format_does_not_have_is_one_line(volumes: Path, tmp_path:
     assert not list((tmp_path / "out").glob("*"))
     with pytest.raises(UsageError, match=r"--map-type: no such type of maps .*float64.*did you"):
         go(volumes, tmp_path / "out", scan, map_type="float64")
+
+
+def test_what_lies_between_voxels_is_exact_whatever_the_network_computes_with(
+    volumes: Path, tmp_path: Path
+) -> None:
+    """The network may round its outputs to 16 bits; what is made from them may not be."""
+    predictor = Predictor(volumes, device="cpu")
+    predictor.segmenter = replace(predictor.segmenter, precision="bfloat16")
+    path = write_volume(tmp_path / "scan.nii.gz", cube((60, 50, 40), 3)[0])
+    mask, maps = predictor.segment(predictor.prepare(read_scan(path)))
+    # Two ways of interpolating: all outputs, and only those that can be the largest.
+    certain = np.abs(maps[1] - maps[0]) > 1e-5
+    found = predictor(path).array
+    np.testing.assert_array_equal(found[certain], maps.argmax(0)[certain])
+    assert (found == mask.array)[certain].all()
+    assert ((found > 0).mean(), certain.mean()) > (0.001, 0.99)
 
 
 def test_maps_that_are_asked_for_later_leave_the_mask_as_it_is(

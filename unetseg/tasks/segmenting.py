@@ -128,11 +128,7 @@ class Segmenter:
     def _computing(self) -> Iterator[None]:
         for network in (self.network, *self.others):
             network.eval()
-        with (
-            torch.inference_mode(),
-            autocast(self.device, self.precision),
-            memory_errors(self.device),
-        ):
+        with torch.inference_mode(), memory_errors(self.device):
             yield
 
     def indices(self, image: GridImage, listener: Listener = ignore_event) -> Indices:
@@ -144,13 +140,19 @@ class Segmenter:
         return self.task.mask(self.indices(image, listener), image.placement.scan)
 
     def _pass(self) -> Callable[[Tensor], Tensor]:
+        def answer(network: UNet, x: Tensor) -> Tensor:
+            # The networks alone: what interpolates their outputs is products of matrices too.
+            with autocast(self.device, self.precision):
+                finest: Tensor = network(x)[0]
+            return finest
+
         def once(x: Tensor) -> Tensor:
-            total: Tensor = self.network(x)[0]
+            total = answer(self.network, x)
             # Window by window, so that a scan has one set of maps however many members there are.
             # Outputs before softmax, as in nnU-Net: any task has a mean of them, and a member that
             # is not sure of a voxel has less of a say in it.
             for other in self.others:
-                total = total.float() + other(x)[0].float()
+                total = total.float() + answer(other, x).float()
             return total / (1 + len(self.others)) if self.others else total
 
         if not self.plan.decode.mirror:
