@@ -236,6 +236,7 @@ def ct(given: argparse.Namespace, results: Results) -> None:
     pairs += [(outputs[-1], n) for n in slices[:-1]]
     runs = [("stand-in", "bodies", count, n) for count, n in pairs]
     runs.append(("ordinary", "both", outputs[-1], slices[-1]))
+    runs.append(("untrained", "own", outputs[-1], slices[-1]))
     runs = [run for run in runs if run[0] in given.networks]
     with place_for(given) as folder:
         rows: dict[str, Row] = {}
@@ -256,17 +257,10 @@ def ct(given: argparse.Namespace, results: Results) -> None:
         words += ["--overwrite", "--device", given.device]
         if given.device_memory:
             words += ["--device-memory", f"{given.device_memory:g}GB"]
-        commands = {
-            "one level, command": ("ct_one_level", STAND_IN),
-            "untrained, command": ("ct_ordinary", None),
-        }
-        for title, (name, changed) in commands.items():
-            if title.partition(",")[0] not in given.networks:
-                continue
-            model = model_for(folder, name, CT, count, changed, given.device)
-            asked = list(map(str, [*words, "--model", model]))
-            work = Work("predict_work:command", {"words": asked})
-            rows |= in_turns({f"{title}, {count} outputs, {number} slices": work}, 1)
+        if "one level" in given.networks:
+            words += ["--model", model_for(folder, "ct_one_level", CT, count, STAND_IN)]
+            work = Work("predict_work:command", {"words": list(map(str, words))})
+            rows |= in_turns({f"one level, {count} outputs, {number} slices, command": work}, 1)
     print(f"CT of {' x '.join(map(str, across))} voxels a slice, from file to file")
     stages = ("read", "foresee", "prepare", "network", "decode", "write")
     columns = [*TIMES, *((f"{name} s", f"{name}_seconds", ".2f") for name in stages)]
@@ -281,7 +275,7 @@ def ct(given: argparse.Namespace, results: Results) -> None:
     print("ordinary: the U-Net of the device's plan; stand-in: much less work, the same windows;")
     print("both with the outputs of a trained network, whose making is not in their seconds; one")
     print("level: a U-Net of one convolution, from the command line; untrained: the ordinary one")
-    print("from there. decode: all but the network; foresee: with the network's first pass")
+    print("with outputs of its own. decode: all but the network; foresee: with its first pass")
     keep(results, "ct", rows)
 
 

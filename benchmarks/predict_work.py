@@ -20,6 +20,7 @@ from unetseg.config import Plan
 from unetseg.devices import autocast, usable_precision
 from unetseg.geometry import Geometry
 from unetseg.pipeline import Prepared, place, prepare
+from unetseg.pipeline.intensity import import_monai
 from unetseg.prediction.outlook import Header, Limits
 from unetseg.prediction.predictor import Predictor
 from unetseg.records import Case, Mask, Scan, Source
@@ -193,12 +194,15 @@ def scan_stages(
     """A scan from file to file, stage by stage, one after the other.
 
     network : bodies, see predict_networks; or both: the model's own too, whose outputs are let go,
-        so that the work is that of a network and the outputs are those of a trained one
+        so that the work is that of a network and the outputs are those of a trained one; or own:
+        nothing but the model's
     device_memory : the most bytes of a card
     """
     from unetseg.dataset.loading import load_scan
     from unetseg.formats import write_mask
 
+    # Not part of a stage, as no import is.
+    import_monai()
     predictor = predictor_for(model, device, limits=Limits(None, device_memory))
     engine = predictor.segmenter
     own, outputs = engine.network, engine.task.outputs
@@ -210,15 +214,19 @@ def scan_stages(
     with stages.of("prepare"):
         prepared = prepare(loaded, engine.plan.data)
     grid = prepared.placement.grid.shape
-    labels = torch.from_numpy(bodies(np.random.default_rng(0), outputs, grid))
-    patch = engine.plan.patch.size
-    stand_in: Any = Bodies(own, labels, outputs, patch, computes=network == "both")
-    predictor.segmenter = replace(engine, network=stand_in.to(engine.device))
     on_card = engine.device.type == "cuda"
-    held = torch.cuda.memory_allocated(engine.device) if on_card else 0
-    watch = Watch(stand_in, engine.device)
-    inner = Watch(own, engine.device) if network == "both" else watch
-    prepared = replace(prepared, image=numbered(grid))
+    held = 0
+    if network == "own":
+        watch = inner = Watch(own, engine.device)
+    else:
+        labels = torch.from_numpy(bodies(np.random.default_rng(0), outputs, grid))
+        patch = engine.plan.patch.size
+        stand_in: Any = Bodies(own, labels, outputs, patch, computes=network == "both")
+        predictor.segmenter = replace(engine, network=stand_in.to(engine.device))
+        held = torch.cuda.memory_allocated(engine.device) if on_card else 0
+        watch = Watch(stand_in, engine.device)
+        inner = Watch(own, engine.device) if network == "both" else watch
+        prepared = replace(prepared, image=numbered(grid))
     with stages.of("segment"):
         mask = mask_of(predictor, prepared)
     with stages.of("write"):

@@ -196,15 +196,37 @@ def test_nobody_waits_for_an_axis_that_is_too_short():
     assert set(kernels) == {(3, 3, 3)}
 
 
-def test_the_batch_fills_the_memory_or_a_fifth_of_the_data():
-    """24 maps of 32 channels in 2 bytes: 1536 bytes a voxel, 2621440 voxels a patch.
+def little(count):
+    """Scans of a patch of 40 x 56 x 40 each, as the rounding up makes of them."""
+    shapes, spacings = ((36, 50, 35),) * count, ((1.0, 1.0, 1.0),) * count
+    return replace(CT, cases=count, shapes=shapes, spacings=spacings)
 
-    0.6 * 80e9 / 1536 / 2621440 = 11.9, but a fifth of ten scans is eight patches.
-    """
-    assert make(CT, LARGE).patch.batch == 8
-    more = replace(CT, cases=40, shapes=CT.shapes * 4, spacings=CT.spacings * 4)
-    assert make(more, LARGE).patch.batch == 12
-    assert make(more, SMALL).patch.batch == 2
+
+def test_a_batch_keeps_a_card_busy():
+    """720000 voxels are 8.04 patches of 89600."""
+    assert make(little(200), LARGE).patch.size == (40, 56, 40)
+    assert make(little(200), LARGE).patch.batch == 8
+    assert make(little(200), replace(LARGE, devices=2)).patch.batch == 16
+    # Of 2621440 voxels already one is too many, and two are the least.
+    assert make(CT, LARGE).patch.batch == 2
+    # 2100000 pixels are 8.01 of 512 x 512.
+    assert make(replace(CELLS, shapes=((512, 512),) * 200), LARGE).patch.batch == 8
+
+
+def test_a_batch_fits_into_the_memory():
+    """24 maps of 32 channels in 2 bytes: 1536 bytes a voxel, 0.6 * 1e9 / 1536 / 89600 = 4.4."""
+    assert make(little(200), replace(LARGE, memory_bytes=10**9)).patch.batch == 4
+
+
+def test_a_batch_is_a_fifth_of_the_data_at_most():
+    """0.2 * 20 * 63000 / 89600 = 2.8."""
+    assert make(little(20), LARGE).patch.batch == 2
+
+
+def test_batch_normalisation_sees_as_many_samples_as_fit():
+    """0.6 * 80e9 / 1536 / 89600 = 349, and a fifth of the data is 28 patches."""
+    plan = make(little(200), LARGE, {"network.norm": "batch"})
+    assert plan.patch.batch == 28
 
 
 @pytest.mark.parametrize(
@@ -383,10 +405,9 @@ def test_a_spacing_coarser_than_the_scan_leaves_one_voxel():
 
 
 def test_narrower_features_make_room_for_a_larger_batch():
-    more = replace(CT, cases=40, shapes=CT.shapes * 4, spacings=CT.spacings * 4)
-    features = (16, 16, 16, 16, 16, 16)
-    assert make(more, LARGE, {"network.features": features}).patch.batch == 24
-    assert make(more, LARGE).patch.batch == 12
+    features = (16, 32, 64, 128)
+    assert make(little(200), LARGE, {"network.features": features}).patch.batch == 16
+    assert make(little(200), LARGE).patch.batch == 8
 
 
 def test_what_is_set_says_so():

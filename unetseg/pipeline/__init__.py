@@ -4,7 +4,7 @@ Every step is a change of grid (orientation, spacing) or of intensity; `restorin
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Protocol
 
@@ -95,6 +95,13 @@ class GridImage(Protocol):
         """(C, *box) float32, zeros beyond the end of the grid."""
         ...
 
+    def moved(self, device: torch.device) -> "GridImage":
+        """The same on that device, if it is in memory as a whole.
+
+        Raises RuntimeError if the device's memory does not suffice.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -106,6 +113,10 @@ class Prepared:
     def read(self, box: Box) -> Tensor:
         """See GridImage."""
         return beyond(self.image[(slice(None), *box)], box)
+
+    def moved(self, device: torch.device) -> "Prepared":
+        """See GridImage."""
+        return replace(self, image=self.image.to(device))
 
 
 def beyond(x: Tensor, box: Box) -> Tensor:
@@ -150,8 +161,13 @@ def place(geometry: Geometry, data: DataPlan) -> Placement:
 Reader = Callable[[Box], NDArray[Any]]
 
 
-def prepare(scan: Scan, data: DataPlan) -> Prepared:
-    """Orient, resample and normalise. The channels must already be the plan's."""
+def prepare(scan: Scan, data: DataPlan, device: torch.device | None = None) -> Prepared:
+    """Orient, resample and normalise. The channels must already be the plan's.
+
+    device : that resamples, a part at a time, where that is needed; the image is in host memory
+
+    Raises RuntimeError if its memory does not suffice.
+    """
     placement = place(scan.geometry, data)
     image = torch.empty(len(scan.array), *placement.grid.shape)
 
@@ -160,18 +176,23 @@ def prepare(scan: Scan, data: DataPlan) -> Prepared:
 
     # In parts: the whole scan as float32 can be several times what the grid needs.
     turned = placement.turned.shape
+    if turned == placement.grid.shape:
+        device = None
     ratio = prod(turned) / prod(placement.grid.shape)
     plane = 4 * image[:, 0].numel() * max(1.0, ratio)
     for box in chunks(whole_box(placement.grid.shape), 0, round(plane)):
-        image[(slice(None), *box)] = on_grid(read, placement, box)
+        image[(slice(None), *box)] = on_grid(read, placement, box, device)
     normalise(image, intensities(image.flatten(1), data))
     return Prepared(image, placement)
 
 
-def on_grid(read: Reader, placement: Placement, box: Box) -> Tensor:
+def on_grid(
+    read: Reader, placement: Placement, box: Box, device: torch.device | None = None
+) -> Tensor:
     """(C, *box) float32 on the plan's grid, not normalised.
 
     read : box of the scan -> (C, *box) voxels, of any real type
+    device : that resamples, and has the result; the processor if not given
     """
     axes = placement.to_grid
     inner = needed(axes, box)
@@ -179,7 +200,7 @@ def on_grid(read: Reader, placement: Placement, box: Box) -> Tensor:
     voxels = np.asarray(read(placement.on_scan(inner)), dtype=np.float32)
     if not voxels.flags.writeable or min(voxels.strides, default=0) < 0:
         voxels = voxels.copy()
-    turned = placement.turn(torch.from_numpy(voxels))
+    turned = placement.turn(torch.from_numpy(voxels).to(device))
     return resampled(turned, axes, box, [part.start for part in inner])
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -13,6 +14,18 @@ from unetseg.config import DataPlan
 # The percentiles that become 0 and 1; specks and dead pixels lie beyond them.
 _DARK, _BRIGHT = 1.0, 99.8
 _IMPORTING = Lock()
+
+
+def import_monai() -> tuple[Any, Any]:
+    """MetaTensor and NormalizeIntensity.
+
+    Seconds to import, which a command that only looks at data does without. One thread at a time:
+    its modules import one another, and two that begin at two ends wait for ever.
+    """
+    with _IMPORTING:
+        from monai.data.meta_tensor import MetaTensor
+        from monai.transforms.intensity.array import NormalizeIntensity
+    return MetaTensor, NormalizeIntensity
 
 
 @dataclass(frozen=True)
@@ -30,17 +43,12 @@ class Intensity:
 
     def apply(self, channel: Tensor) -> Tensor:
         """(*S) -> (*S), both float32."""
-        # Seconds to import, which a command that only looks at data does without. One thread at a
-        # time: its modules import one another, and two that begin at two ends wait for ever.
-        with _IMPORTING:
-            from monai.data.meta_tensor import MetaTensor
-            from monai.transforms.intensity.array import NormalizeIntensity
-
+        meta_tensor, normalizer = import_monai()
         if self.low > -inf or self.high < inf:
             channel = channel.clamp(self.low, self.high)
-        step = NormalizeIntensity(self.subtrahend, self.divisor, nonzero=self.nonzero)
+        step = normalizer(self.subtrahend, self.divisor, nonzero=self.nonzero)
         result = step(channel[None])
-        plain: Tensor = result.as_tensor() if isinstance(result, MetaTensor) else result
+        plain: Tensor = result.as_tensor() if isinstance(result, meta_tensor) else result
         return plain[0]
 
 

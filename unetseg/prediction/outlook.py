@@ -231,8 +231,11 @@ class Foresight:
         numbers = voxels * segmenter.task.number_bytes
         device, host = self._computing(tiling, walk)
         host += image + numbers
+        if segmenter.device.type == "cuda" and placement.turned.shape != grid:
+            # The next scan is resampled meanwhile.
+            device += 3 * min(CHUNK_BYTES, 4 * header.channels * voxels)
         if walk.on_device:
-            device += waiting + self._deciding_bytes(tiling, walk, placement.turned.shape)
+            device += image + waiting + self._deciding_bytes(tiling, walk, placement.turned.shape)
         else:
             host += waiting
         host += self._maps_bytes(voxels)

@@ -20,7 +20,7 @@ from unetseg.allocator import keep_freed_memory
 from unetseg.config import with_overrides
 from unetseg.dataset.loading import load_scan, with_channels
 from unetseg.dataset.views import for_model
-from unetseg.devices import find_device, measure, usable_precision
+from unetseg.devices import find_device, is_out_of_memory, measure, usable_precision
 from unetseg.errors import DataError, DeviceError, UsageError
 from unetseg.formats import split_name
 from unetseg.geometry import Box, Geometry, Unit, whole_box
@@ -215,8 +215,15 @@ class Predictor:
 
     def prepare(self, scan: Scan) -> Prepared:
         """The scan on the plan's grid. Raises DataError or ModelError if it does not fit."""
-        scan = with_channels(scan, self.plan.data.channels)
-        return prepare(scan, self.plan.data)
+        data = self.plan.data
+        scan = with_channels(scan, data.channels)
+        if self.machine.kind == "cuda":
+            try:
+                return prepare(scan, data, self.segmenter.device)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+        return prepare(scan, data)
 
     def pieces(
         self,

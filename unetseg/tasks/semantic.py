@@ -47,4 +47,9 @@ class Semantic(FromLabels):
             sized = any(cleaning.min_size for cleaning in self._cleanings.values())
             voxel = voxel_size(geometry, self._unit) if sized else 1.0
             indices = clean(indices, self._cleanings, voxel)
-        return Mask(self._values[indices], geometry, self.labels)
+        # Where classes are numbered as their values are, a scan's voxels need no looking up.
+        is_same = np.array_equal(self._values, np.arange(len(self._values)))
+        values = (
+            indices.astype(self._values.dtype, copy=False) if is_same else self._values[indices]
+        )
+        return Mask(values, geometry, self.labels)
