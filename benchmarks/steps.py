@@ -102,7 +102,6 @@ def bench(data: Path, device: str, overrides: Mapping[str, Any]) -> Iterator[Ben
         torch.manual_seed(plan.training.seed)
         state = State.fresh(checkpoint.build(plan), plan, where)
         precision = usable_precision(plan.training.precision, machine)
-        learner = Learner(state, plan, make_task(plan), where, precision)
         cases = prepare_cases(
             found.cases[:CASES],
             plan,
@@ -111,6 +110,7 @@ def bench(data: Path, device: str, overrides: Mapping[str, Any]) -> Iterator[Ben
             skip_bad=False,
             listener=ignore_event,
         )
+        learner = Learner(state, plan, make_task(plan), where, precision, cases=len(cases))
         batches = Batches(cases, plan, host.memory_bytes, where, machine.memory_bytes)
         yield Bench(data.name, plan, where, precision, batches, learner, state)
 

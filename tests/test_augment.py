@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unetseg.augment import Draw, apply, draw
+from unetseg.augment import Draw, apply, draw, grown
 from unetseg.config import IGNORED, AugmentPlan
 from unetseg.objects.codes import SCALE
 from unetseg.objects.distances import object_distances
@@ -597,3 +597,40 @@ def test_objects_in_three_axes_are_mirrored_with_their_distances():
     moved = apply(images, labels, drawn)[1]
     assert torch.equal(moved[0], labels[0].flip(1, 3))
     assert torch.equal(moved[1], labels[1])
+
+
+# --- changes that grow ---
+
+GROWING = replace(
+    NEUTRAL, spatial_probability=0.3, rotation_degrees=(15.0, 20.0), scale=(0.8, 1.25), growth=100.0
+)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "probability", "angle", "exponent"),
+    [
+        (0, 0.3, 1, 1),
+        (25, 0.3, 1, 1),
+        (62.5, 0.55, 1.5, 1.3),
+        (100, 0.8, 2, 1.6),
+        (900, 0.8, 2, 1.6),
+    ],
+)
+def test_changes_of_shape_grow_once_the_data_come_back(rounds, probability, angle, exponent):
+    found = grown(GROWING, rounds)
+    assert found.spatial_probability == pytest.approx(probability)
+    assert found.rotation_degrees == pytest.approx((15 * angle, 20 * angle))
+    assert found.scale == pytest.approx((0.8**exponent, 1.25**exponent))
+    # Nothing else does.
+    same = {"spatial_probability": 0.3, "rotation_degrees": (15.0, 20.0), "scale": (0.8, 1.25)}
+    assert replace(found, **same) == GROWING
+
+
+def test_changes_stay_as_they_are_without_growth():
+    assert grown(STRONG, 1e6) == STRONG
+
+
+def test_what_is_strong_already_does_not_become_weaker_or_more_than_all():
+    found = grown(replace(STRONG, spatial_probability=0.9, growth=10.0), 20)
+    assert found.spatial_probability == pytest.approx(0.9)
+    assert found.rotation_degrees == (180.0,)

@@ -181,7 +181,7 @@ def test_the_keys_of_a_plan():
         "window mirror largest_component min_size fill_holes"
         " foreground seed_depth seed_centre contrast smoothing"
     )
-    augment = "elastic intensity_per_channel low_resolution"
+    augment = "elastic intensity_per_channel low_resolution growth"
     optional = {
         "data.merge_labels",
         "data.ignore_value",

@@ -15,8 +15,8 @@ import torch
 from cubes import request, write_cubes
 from safetensors.torch import load_file
 
-from unetseg import checkpoint
-from unetseg.config import IGNORED, Plan
+from unetseg import augment, checkpoint
+from unetseg.config import IGNORED, AugmentPlan, Plan
 from unetseg.errors import DataError, DeviceError, ModelError, UsageError
 from unetseg.pipeline.cache import CachedCase
 from unetseg.records import Case, EpochDone, Note, Progress, Stage
@@ -244,6 +244,26 @@ def test_several_passes_are_the_same_step(data: Path, tmp_path: Path) -> None:
     one, two = (weights(run) for run in runs)
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
     assert not same(one, two)
+
+
+def test_random_changes_grow_with_the_rounds_over_the_data(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = augment.grown, []
+
+    def grown(plan: AugmentPlan, rounds: float) -> AugmentPlan:
+        asked.append(rounds)
+        return real(plan, rounds)
+
+    monkeypatch.setattr(augment, "grown", grown)
+    run = train(request(data, tmp_path / "run", STEPS | {"training.augment.growth": 2.0})).run
+    facts = json.loads((run / "model" / "model.json").read_text())
+    cases = facts["facts"]["cases"][0]
+    assert asked == [step * 2 / cases for step in range(6)]
+    assert asked[-1] > 2
+    # And they are what the training learns from.
+    other = train(request(data, tmp_path / "other", STEPS | {"training.augment.growth": 0.0})).run
+    assert not same(weights(run), weights(other))
 
 
 @pytest.fixture

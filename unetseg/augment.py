@@ -1,7 +1,7 @@
 """Random changes of a batch, on its device: a draw makes numbers, an apply uses them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import log, pi
 
@@ -14,6 +14,33 @@ from unetseg.config import IGNORED, AugmentPlan
 # Along each axis of a patch; a cubic B-spline needs one control point before and two behind.
 _INTERVALS = 4
 _CONTROLS = _INTERVALS + 3
+
+
+# What changes of shape become: the share of turned samples, the factor on angles, the exponent of
+# scales. From the first share of `growth` on, so that a short training learns as fast as it can.
+_GROWN_PROBABILITY, _GROWN_ANGLE, _GROWN_SCALE = 0.8, 2.0, 1.6
+_GROWS_FROM = 0.25
+
+
+def grown(plan: AugmentPlan, rounds: float) -> AugmentPlan:
+    """The plan once each case has been seen so often: stronger changes of shape.
+
+    Weak changes teach faster, strong ones for longer: which is better depends on how often the
+    same cases come back, see docs/training.md.
+    """
+    if not plan.growth:
+        return plan
+    share = (rounds / plan.growth - _GROWS_FROM) / (1 - _GROWS_FROM)
+    share = min(1.0, max(0.0, share))
+    more = max(0.0, _GROWN_PROBABILITY - plan.spatial_probability)
+    angle, exponent = (1 + share * (most - 1) for most in (_GROWN_ANGLE, _GROWN_SCALE))
+    low, high = (factor**exponent for factor in plan.scale)
+    return replace(
+        plan,
+        spatial_probability=plan.spatial_probability + share * more,
+        rotation_degrees=tuple(min(180.0, angle * degrees) for degrees in plan.rotation_degrees),
+        scale=(low, high),
+    )
 
 
 @dataclass(frozen=True, eq=False)

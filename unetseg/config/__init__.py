@@ -92,6 +92,8 @@ class AugmentPlan:
     intensity_per_channel : gamma, brightness and contrast have a factor for each channel
     noise, blur : largest standard deviation (normalised intensity; voxels)
     low_resolution : least share of the resolution that a sample keeps along each axis
+    growth : how often each case is seen until changes of shape are as strong as they get, see
+        augment.grown; 0: they stay as they are
     """
 
     __pydantic_config__ = STRICT
@@ -109,6 +111,7 @@ class AugmentPlan:
     noise: Weight
     blur: Weight
     low_resolution: Annotated[float, Field(gt=0, le=1)] = 1.0
+    growth: Weight = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

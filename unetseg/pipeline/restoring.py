@@ -4,7 +4,9 @@ What lies between grid voxels is interpolated linearly, then decided: the order 
 structures. Only a part is ever interpolated at once, and of many classes only those that can win.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -78,18 +80,22 @@ def largest(outputs: Tensor, where: Box, axes: Sequence[Taps], box: Box) -> Tens
         # Many small steps would cost more than all classes at once.
         _largest_of_all(outputs, where, axes, box, result)
         return result
-    with _single_thread():
-        _fill(result, outputs, where, axes, box)
+    _fill(result, outputs, where, axes, box)
     return result
 
 
 @contextmanager
-def _single_thread() -> Iterator[None]:
-    """Steps of less than a millisecond: threads would wait for one another most of the time."""
+def _threads_apart() -> Iterator[ThreadPoolExecutor]:
+    """A thread for each core, each of which computes alone.
+
+    Steps of less than a millisecond: threads that share one would wait for one another most of
+    the time.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool
     finally:
         torch.set_num_threads(threads)
 
@@ -99,7 +105,11 @@ def _fill(result: Tensor, outputs: Tensor, where: Box, axes: Sequence[Taps], box
     # As many values in a block whatever the number of classes.
     edge = max(_BLOCK, round((_VALUES / outputs.shape[-1]) ** (1 / len(box))))
     parts = [_cut(taps, part, edge) for taps, part in zip(axes, box, strict=True)]
-    for cell in product(*parts):
+    # The mode belongs to a thread.
+    inference = torch.is_inference_mode_enabled()
+
+    @torch.inference_mode(inference)
+    def decide(cell: Sequence[_Part]) -> None:
         near = outputs[inside(tuple(part.inputs for part in cell), where)].contiguous()
         able = _able(near)
         target = result[inside(tuple(part.outputs for part in cell), box)]
@@ -114,6 +124,10 @@ def _fill(result: Tensor, outputs: Tensor, where: Box, axes: Sequence[Taps], box
                 fine = torch.bmm(part.matrix.expand(len(rows), -1, -1), rows)
                 fine = fine.reshape(*before, -1, *after)
             target.copy_(able[fine.max(-1).indices])
+
+    with _threads_apart() as pool:
+        # Takes what a block raised to whoever asked.
+        deque(pool.map(decide, product(*parts)), maxlen=0)
 
 
 @dataclass(frozen=True, eq=False)

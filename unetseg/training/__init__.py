@@ -149,7 +149,15 @@ class _Training:
         before, after = self.state.seconds, request.seconds_after(len(val_cases))
         self.clock = Clock(plan.training, request.started, before, plateau, after=after)
         self.snapshots = Snapshots(self.run, plan.training.snapshots if self.ranks.is_first else 0)
-        self.learner = Learner(self.state, plan, task, self.device, self.precision, self.ranks)
+        self.learner = Learner(
+            self.state,
+            plan,
+            task,
+            self.device,
+            self.precision,
+            self.ranks,
+            cases=len(self.train_cases),
+        )
         self.writer = Writer(self.run / "resume")
         # Once it is left, the steps that follow are not part of what is gone on with.
         self.is_left = False

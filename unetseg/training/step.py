@@ -21,6 +21,7 @@ from unetseg.training.state import State
 class Learner:
     """Takes the steps of a training; what is random in a step follows from the seed and the step.
 
+    cases : how many there are to learn from
     passes : the parts in which a batch goes through the network; doubled when memory runs out
     is_whole : False while a step is under way and the state is between two steps
     """
@@ -33,9 +34,12 @@ class Learner:
         device: torch.device,
         precision: str,
         ranks: Ranks = ALONE,
+        *,
+        cases: int,
     ) -> None:
         self._state, self._plan, self._task = state, plan, task
         self._device, self._precision, self._ranks = device, precision, ranks
+        self._cases = cases
         self._spacing: Sequence[float] = plan.data.spacing or (1.0,) * plan.data.dimensions
         # No rank is without a sample in any pass.
         self.passes = min(plan.training.passes, plan.patch.batch // ranks.count)
@@ -58,9 +62,10 @@ class Learner:
         frozen : the encoder stays as it is
         """
         state, training = self._state, self._plan.training
+        rounds = state.step * self._plan.patch.batch / self._cases
         drawn = augment.draw(
             self._plan.patch.batch,
-            training.augment,
+            augment.grown(training.augment, rounds),
             self._spacing,
             torch.Generator().manual_seed(self._seed()),
             images.shape[1],
