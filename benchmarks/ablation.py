@@ -34,6 +34,7 @@ CHANGES: dict[str, Mapping[str, Any]] = {
         "training.augment.spatial_probability": 0.0,
         "training.augment.intensity_probability": 0.0,
     },
+    "turning and scaling that do not grow": {"training.augment.growth": 0.0},
     "bends as well": {"training.augment.elastic": 0.2},
     "patches anywhere": {"training.foreground_share": 0.0},
     "cross-entropy alone": {"training.dice_weight": 0.0},

@@ -630,6 +630,11 @@ def test_changes_stay_as_they_are_without_growth():
     assert grown(STRONG, 1e6) == STRONG
 
 
+def test_what_is_switched_off_stays_off():
+    off = replace(GROWING, spatial_probability=0.0)
+    assert grown(off, 1e6) == off
+
+
 def test_what_is_strong_already_does_not_become_weaker_or_more_than_all():
     found = grown(replace(STRONG, spatial_probability=0.9, growth=10.0), 20)
     assert found.spatial_probability == pytest.approx(0.9)

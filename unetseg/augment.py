@@ -28,7 +28,8 @@ def grown(plan: AugmentPlan, rounds: float) -> AugmentPlan:
     Weak changes teach faster, strong ones for longer: which is better depends on how often the
     same cases come back, see docs/training.md.
     """
-    if not plan.growth:
+    # Who turns nothing, or nothing more, means it.
+    if not (plan.growth and plan.spatial_probability):
         return plan
     share = (rounds / plan.growth - _GROWS_FROM) / (1 - _GROWS_FROM)
     share = min(1.0, max(0.0, share))
