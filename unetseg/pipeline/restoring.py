@@ -21,6 +21,8 @@ from unetseg.pipeline.resampling import Taps, chunks, needed, resampled
 
 # Cells of the grid along each edge of a block in which the classes that can win are looked for.
 _BLOCK, _VALUES = 16, 200_000
+# Each has blocks of its own in memory.
+_MOST_THREADS = 8
 # Of many classes, how many are asked what the largest value is at least.
 _FEW = 12
 
@@ -94,7 +96,7 @@ def _threads_apart() -> Iterator[ThreadPoolExecutor]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(min(threads, _MOST_THREADS)) as pool:
             yield pool
     finally:
         torch.set_num_threads(threads)
