@@ -110,7 +110,7 @@ def bench(data: Path, device: str, overrides: Mapping[str, Any]) -> Iterator[Ben
             skip_bad=False,
             listener=ignore_event,
         )
-        learner = Learner(state, plan, make_task(plan), where, precision, cases=len(cases))
+        learner = Learner(state, plan, make_task(plan), where, precision)
         batches = Batches(cases, plan, host.memory_bytes, where, machine.memory_bytes)
         yield Bench(data.name, plan, where, precision, batches, learner, state)
 
@@ -188,7 +188,7 @@ def step_times(bench: Bench, rounds: int) -> dict[str, object]:
     parts: dict[str, list[float]] = {name: [] for name in (*Stopwatch.parts(bench), "the rest")}
 
     def step() -> None:
-        learner.step(*ahead.next(), rate, ignore_event, frozen=False)
+        learner.step(*ahead.next(), rate, ignore_event, frozen=False, rounds=0.0)
 
     def forward_backward() -> None:
         learner.gradients(images, labels, ignore_event)

@@ -259,6 +259,7 @@ def test_random_changes_grow_with_the_rounds_over_the_data(
     run = train(request(data, tmp_path / "run", STEPS | {"training.augment.growth": 2.0})).run
     facts = json.loads((run / "model" / "model.json").read_text())
     cases = facts["facts"]["cases"][0]
+    # Scans of a patch each, two a step.
     assert asked == [step * 2 / cases for step in range(6)]
     assert asked[-1] > 2
     # And they are what the training learns from.
@@ -550,6 +551,13 @@ def test_every_case_is_seen_equally_often(
     turns = [tuple(seen[i : i + cases]) for i in range(0, len(seen), cases)]
     assert all(sorted(turn) == list(range(cases)) for turn in turns)
     assert cases == 1 or len(set(turns)) > 1
+
+
+def test_a_round_has_as_many_voxels_as_the_cases(plan: Plan, tmp_path: Path) -> None:
+    cases = constant_cases(tmp_path / "large", 3, 8) + constant_cases(tmp_path / "small", 2, 2)
+    # Three of eight patches of 4 x 4 x 4, and two that are smaller than one.
+    assert Batches(cases, cut(plan, 4, 2), 10**9).steps_per_round == (3 * 8 + 2) / 2
+    assert Batches(cases, cut(plan, 8, 5), 10**9).steps_per_round == 1
 
 
 @pytest.mark.parametrize(("share", "forced"), [(0.0, 0), (0.33, 1), (0.5, 2), (1.0, 4)])

@@ -23,7 +23,7 @@ _GROWS_FROM = 0.25
 
 
 def grown(plan: AugmentPlan, rounds: float) -> AugmentPlan:
-    """The plan once each case has been seen so often: stronger changes of shape.
+    """The plan once the data have been seen so often: stronger changes of shape.
 
     Weak changes teach faster, strong ones for longer: which is better depends on how often the
     same cases come back, see docs/training.md.

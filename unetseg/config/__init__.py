@@ -92,7 +92,7 @@ class AugmentPlan:
     intensity_per_channel : gamma, brightness and contrast have a factor for each channel
     noise, blur : largest standard deviation (normalised intensity; voxels)
     low_resolution : least share of the resolution that a sample keeps along each axis
-    growth : how often each case is seen until changes of shape are as strong as they get, see
+    growth : how often the data are seen until changes of shape are as strong as they get, see
         augment.grown; 0: they stay as they are
     """
 

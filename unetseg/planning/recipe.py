@@ -75,8 +75,8 @@ def take_recipe(choices: Choices, found: Fingerprint, machine: Machine) -> None:
     take(f"{augment}.noise", noise, "largest deviation, in normalised intensity")
     take(f"{augment}.blur", 1.0, "largest deviation, in voxels")
     take(f"{augment}.low_resolution", 1.0, "least share of the resolution along each axis")
-    why = "stronger turns and scales, and more of them, until each case was seen so often"
-    take(f"{augment}.growth", 60.0 if volumes else 0.0, why if volumes else f"0: no {why}")
+    why = "stronger turns and scales, and more of them, until the data were seen so often"
+    take(f"{augment}.growth", 50.0 if volumes else 0.0, why if volumes else f"0: no {why}")
 
 
 def _take_validation(choices: Choices, found: Fingerprint) -> None:

@@ -149,15 +149,7 @@ class _Training:
         before, after = self.state.seconds, request.seconds_after(len(val_cases))
         self.clock = Clock(plan.training, request.started, before, plateau, after=after)
         self.snapshots = Snapshots(self.run, plan.training.snapshots if self.ranks.is_first else 0)
-        self.learner = Learner(
-            self.state,
-            plan,
-            task,
-            self.device,
-            self.precision,
-            self.ranks,
-            cases=len(self.train_cases),
-        )
+        self.learner = Learner(self.state, plan, task, self.device, self.precision, self.ranks)
         self.writer = Writer(self.run / "resume")
         # Once it is left, the steps that follow are not part of what is gone on with.
         self.is_left = False
@@ -313,7 +305,8 @@ class _Training:
     def _step(self, ahead: Ahead, rate: float, position: float) -> None:
         images, labels = ahead.next()
         frozen = position < self.plan.training.frozen_share
-        self.learner.step(images, labels, rate, self.event, frozen=frozen)
+        rounds = self.state.step / ahead.steps_per_round
+        self.learner.step(images, labels, rate, self.event, frozen=frozen, rounds=rounds)
 
     def _progress(self, speed: float, waiting: float) -> None:
         step = self.state.step

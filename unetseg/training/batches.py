@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -48,6 +49,8 @@ class Batches:
     anywhere in the patch, and the other patches hold any known voxel, so that none is without.
 
     home : where the cases lie: on the device if they fit, else in memory, else on disk
+    steps_per_round : in which as many voxels are cut out as the cases have; a case that is smaller
+        than a patch counts as one
     ranks : this rank's samples of every batch are made
     """
 
@@ -66,6 +69,9 @@ class Batches:
         # The ranks of one machine share its memory.
         memory_bytes //= ranks.local_count
         self._is_card = device is not None and device.type == "cuda"
+        patch = prod(plan.patch.size)
+        patches = sum(max(1.0, prod(case.shape) / patch) for case in cases)
+        self.steps_per_round = patches / plan.patch.batch
         total = sum(case.image.nbytes + case.labels.nbytes for case in cases)
         self.home: Home = "disk"
         if self._is_card and total <= _DEVICE_SHARE * device_bytes:
@@ -198,7 +204,7 @@ class Ahead:
     """Makes the batches of the next steps in a thread; `waited` adds up the time lost to it."""
 
     def __init__(self, batches: Batches, first: int) -> None:
-        self._batches = batches
+        self._batches, self.steps_per_round = batches, batches.steps_per_round
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=3)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(first,), daemon=True)

@@ -21,7 +21,6 @@ from unetseg.training.state import State
 class Learner:
     """Takes the steps of a training; what is random in a step follows from the seed and the step.
 
-    cases : how many there are to learn from
     passes : the parts in which a batch goes through the network; doubled when memory runs out
     is_whole : False while a step is under way and the state is between two steps
     """
@@ -34,12 +33,9 @@ class Learner:
         device: torch.device,
         precision: str,
         ranks: Ranks = ALONE,
-        *,
-        cases: int,
     ) -> None:
         self._state, self._plan, self._task = state, plan, task
         self._device, self._precision, self._ranks = device, precision, ranks
-        self._cases = cases
         self._spacing: Sequence[float] = plan.data.spacing or (1.0,) * plan.data.dimensions
         # No rank is without a sample in any pass.
         self.passes = min(plan.training.passes, plan.patch.batch // ranks.count)
@@ -54,15 +50,22 @@ class Learner:
             )
 
     def step(
-        self, images: Tensor, labels: Tensor, rate: float, listener: Listener, *, frozen: bool
+        self,
+        images: Tensor,
+        labels: Tensor,
+        rate: float,
+        listener: Listener,
+        *,
+        frozen: bool,
+        rounds: float,
     ) -> None:
         """Learn from a batch; its loss stays on the device, so that nothing waits for it.
 
         images : (B, C, *patch) float; labels : (B, ..., *patch) as of Batches; this rank's samples
         frozen : the encoder stays as it is
+        rounds : over the cases, so far
         """
         state, training = self._state, self._plan.training
-        rounds = state.step * self._plan.patch.batch / self._cases
         drawn = augment.draw(
             self._plan.patch.batch,
             augment.grown(training.augment, rounds),
