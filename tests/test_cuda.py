@@ -97,6 +97,14 @@ def test_what_a_card_says_is_what_a_processor_says(run: Path, tmp_path: Path) ->
     assert ((np.roll(here, 2, 1) > 0.5) != (there > 0.5))[:, certain].any()
 
 
+def test_a_card_resamples_as_a_processor_does(run: Path, tmp_path: Path) -> None:
+    read = load_scan(Case("scan", (scan(tmp_path, 90, 75, 64),)))
+    here, there = (Predictor(run, device=device).prepare(read).image for device in ("cuda", "cpu"))
+    assert here.device.type == "cpu"
+    assert here.shape != read.array.shape
+    torch.testing.assert_close(here, there, rtol=0, atol=1e-4)
+
+
 def test_float32_on_a_card_is_closer_still(run: Path, tmp_path: Path) -> None:
     path = scan(tmp_path, 45, 61, 38)
     found = []

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tifffile
+import torch
 from cubes import cube, request, write_cubes, write_tiff
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,11 +23,13 @@ from unetseg.config import with_overrides
 from unetseg.errors import DataError, UsageError
 from unetseg.formats import read_scan
 from unetseg.geometry import Box
+from unetseg.pipeline import Prepared
 from unetseg.prediction import Predictor, Request, predict
 from unetseg.prediction.counting import Tally
 from unetseg.prediction.maps import uncertainty
 from unetseg.prediction.quality import QUALITIES
 from unetseg.records import Event, FileDone, Note
+from unetseg.tasks.pieces import together
 from unetseg.tasks.segmenting import Piece, Segmenter
 from unetseg.training import train
 from unetseg.training.cross_validation import cross_validate
@@ -165,6 +168,38 @@ def test_what_lies_between_voxels_is_exact_whatever_the_network_computes_with(
     np.testing.assert_array_equal(found[certain], maps.argmax(0)[certain])
     assert (found == mask.array)[certain].all()
     assert ((found > 0).mean(), certain.mean()) > (0.001, 0.99)
+
+
+def test_a_scan_stays_where_it_is_if_a_device_has_no_room_for_it(
+    volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(volumes, device="cpu")
+    path = write_volume(tmp_path / "scan.nii.gz", cube((40, 30, 30), 4)[0])
+    prepared, segmenter = predictor.prepare(read_scan(path)), predictor.segmenter
+    walk = replace(segmenter.walk(prepared.placement.grid.shape), on_device=True)
+    asked: list[object] = []
+
+    def moved(self: Prepared, device: torch.device) -> Prepared:
+        asked.append(device)
+        if message:
+            raise RuntimeError(message)
+        return replace(self, image=0 * self.image)
+
+    def found() -> np.ndarray:
+        return together(segmenter.pieces(prepared, walk), prepared.placement.scan.shape)
+
+    expected = found()
+    assert expected.any()
+    monkeypatch.setattr(Prepared, "moved", moved)
+    message = "CUDA out of memory. Tried to allocate 2.00 GiB"
+    np.testing.assert_array_equal(found(), expected)
+    assert asked == [torch.device("cpu")]
+    # It is the moved one that is segmented.
+    message = ""
+    assert (found() != expected).any()
+    message = "device-side assert triggered"
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        found()
 
 
 def test_maps_that_are_asked_for_later_leave_the_mask_as_it_is(
