@@ -77,9 +77,10 @@ def fail(order: str, listener: Listener, should_stop: Callable[[], bool]) -> boo
 def wait(order: str, listener: Listener, should_stop: Callable[[], bool]) -> bool:
     """Saves and ends when it is asked to stop, or is interrupted."""
     fold, *_ = json.loads(order)
-    listener(Note("waits"))
     ends = time.monotonic() + PATIENCE
     try:
+        # Whoever hears it may interrupt it at once.
+        listener(Note("waits"))
         while not should_stop():
             time.sleep(0.02)
             assert time.monotonic() < ends
