@@ -119,22 +119,19 @@ def measure(trial: Trial, keep: Path | None = None) -> dict[str, Any]:
         tested = split(trial.data, folder)
         train = ["train", folder / "train.csv", "-o", folder / "run", "--seed", str(trial.seed)]
         _, train_seconds = run(*train, "--time", f"{60 * trial.minutes:g}s", *trial.options)
-        model = ["--model", folder / "run"]
-        _, predict_seconds = run("predict", folder / "images", "-o", folder / "masks", *model)
         data = load_plan(folder / "run").data
-        merge = data.merge_labels or data.has_objects
-        scored = score(folder, folder / "masks", merge=merge)
+
+        def predicted(masks: str, *options: str) -> dict[str, Any]:
+            words = ["predict", folder / "images", "-o", folder / masks, "--model", folder / "run"]
+            _, seconds = run(*words, *options)
+            found = score(folder, folder / masks, merge=data.merge_labels or data.has_objects)
+            return {**found, "predict_seconds": round(seconds, 1)}
+
+        scored = predicted("masks")
         by_quality = {}
         for quality in trial.qualities:
-            masks = folder / f"masks_{quality}"
-            words = ["predict", folder / "images", "-o", masks, *model, "--quality", quality]
-            _, seconds = run(*words)
-            found = score(folder, masks, merge=merge)
-            by_quality[quality] = {
-                "dice": found["dice"],
-                "mean_dice": found["mean_dice"],
-                "predict_seconds": round(seconds, 1),
-            }
+            by_quality[quality] = predicted(f"masks_{quality}", "--quality", quality)
+            del by_quality[quality]["scores"]
         if data.has_objects:
             scored |= score_objects(folder, folder / "masks")
         # A time that was over before the first step leaves no row, or no table.
@@ -156,7 +153,7 @@ def measure(trial: Trial, keep: Path | None = None) -> dict[str, Any]:
         "waiting": mean_or_none([float(row["waiting"]) for row in timed]),
         "curve": [[float(r["seconds"]), float(r[mean])] for r in rows if r[mean]],
         "train_seconds": round(train_seconds, 1),
-        "predict_seconds": round(predict_seconds, 1),
+        "predict_seconds": scored["predict_seconds"],
         **({"by_quality": by_quality} if by_quality else {}),
         **surroundings(),
         **{key: scored[key] for key in ("objects", "object_scores", "scores") if key in scored},

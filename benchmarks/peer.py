@@ -91,7 +91,7 @@ def convert(folder: Path) -> DataPlan:
         "channel_names": {str(i): name for i, name in enumerate(data.channels)},
         "labels": {name: index for index, name in enumerate(data.class_names)},
         "numTraining": len(found.cases),
-        # Its usual reader and this one give the same; here it needs no further package.
+        # A reader of its own that needs no further package.
         **({"overwrite_image_reader_writer": "NibabelIO"} if data.dimensions == 3 else {}),
         "file_ending": ".nii.gz" if data.dimensions == 3 else ".png",
     }

@@ -349,8 +349,8 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     of["ct"].add_argument(
         "--networks",
         nargs="+",
+        choices=("stand-in", "ordinary", "untrained", "one level"),
         default=["stand-in", "ordinary", "one level"],
-        help="which of these, or untrained",
     )
     of["large"].add_argument("--sizes", type=int, nargs="+", default=[5000, 20000])
     of["large"].add_argument("--dtype", choices=("uint8", "uint16"), default="uint8")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from unetseg.config import Plan
 from unetseg.devices import autocast, usable_precision
 from unetseg.geometry import Geometry
-from unetseg.pipeline import Prepared, place, prepare
+from unetseg.pipeline import Prepared, place
 from unetseg.pipeline.intensity import import_monai
 from unetseg.prediction.outlook import Header, Limits
 from unetseg.prediction.predictor import Predictor
@@ -212,7 +212,7 @@ def scan_stages(
         # The first pass through the network is here, and on a card all that comes with it.
         foreseen = predictor.foresee(Header(loaded.geometry, 1, loaded.array.itemsize))
     with stages.of("prepare"):
-        prepared = prepare(loaded, engine.plan.data)
+        prepared = predictor.prepare(loaded)
     grid = prepared.placement.grid.shape
     on_card = engine.device.type == "cuda"
     held = 0
@@ -298,13 +298,13 @@ def floor(
     each = cost(network.eval(), 1, window).flops
     before = matrix_rate(engine.device, engine.precision)
     with stages.of("warm-up"):
-        mask_of(predictor, prepare(scans[0], data))
+        mask_of(predictor, predictor.prepare(scans[0]))
     watch = Watch(network, engine.device)
     prepared_seconds = 0.0
     with stages.of("whole"):
         for scan in scans:
             begun = time.perf_counter()
-            prepared = prepare(scan, data)
+            prepared = predictor.prepare(scan)
             prepared_seconds += time.perf_counter() - begun
             mask_of(predictor, prepared)
     rate = statistics.mean([before, matrix_rate(engine.device, engine.precision)])

@@ -30,10 +30,10 @@ from unetseg.devices import autocast, find_device, measure, usable_precision
 from unetseg.pipeline.cache import prepare_cases
 from unetseg.records import ignore_event
 from unetseg.tasks import make_task
-from unetseg.training import KEPT_BYTES, Request, plan_for, refuse_errors
+from unetseg.training import Request, plan_for, refuse_errors
 from unetseg.training.batches import Ahead, Batches
 from unetseg.training.state import State
-from unetseg.training.step import Learner
+from unetseg.training.step import KEPT_BYTES, Learner
 
 CASES = 40
 WARM_UP = 3
@@ -102,6 +102,7 @@ def bench(data: Path, device: str, overrides: Mapping[str, Any]) -> Iterator[Ben
         torch.manual_seed(plan.training.seed)
         state = State.fresh(checkpoint.build(plan), plan, where)
         precision = usable_precision(plan.training.precision, machine)
+        learner = Learner(state, plan, make_task(plan), where, precision)
         cases = prepare_cases(
             found.cases[:CASES],
             plan,
@@ -110,7 +111,6 @@ def bench(data: Path, device: str, overrides: Mapping[str, Any]) -> Iterator[Ben
             skip_bad=False,
             listener=ignore_event,
         )
-        learner = Learner(state, plan, make_task(plan), where, precision)
         batches = Batches(cases, plan, host.memory_bytes, where, machine.memory_bytes)
         yield Bench(data.name, plan, where, precision, batches, learner, state)
 

@@ -22,8 +22,7 @@ from unetseg import checkpoint
 from unetseg.config import with_overrides
 from unetseg.errors import DataError, UsageError
 from unetseg.formats import read_scan
-from unetseg.geometry import Box
-from unetseg.pipeline import Prepared
+from unetseg.geometry import Box, whole_box
 from unetseg.prediction import Predictor, Request, predict
 from unetseg.prediction.counting import Tally
 from unetseg.prediction.maps import uncertainty
@@ -175,25 +174,28 @@ def test_a_scan_stays_where_it_is_if_a_device_has_no_room_for_it(
 ) -> None:
     predictor = Predictor(volumes, device="cpu")
     path = write_volume(tmp_path / "scan.nii.gz", cube((40, 30, 30), 4)[0])
-    prepared, segmenter = predictor.prepare(read_scan(path)), predictor.segmenter
-    walk = replace(segmenter.walk(prepared.placement.grid.shape), on_device=True)
-    asked: list[object] = []
+    prepared, whole = predictor.prepare(read_scan(path)), whole_box((40, 30, 30))
+    walk = replace(predictor.segmenter.walk(prepared.placement.grid.shape), on_device=True)
+    monkeypatch.setattr(predictor, "_way", lambda prepared, *, with_maps: (walk, (whole,)))
 
-    def moved(self: Prepared, device: torch.device) -> Prepared:
-        asked.append(device)
-        if message:
-            raise RuntimeError(message)
-        return replace(self, image=0 * self.image)
+    class Image(torch.Tensor):
+        """That a device has no room for, or that becomes zero there."""
+
+        def to(self, *given: Any, **named: Any) -> torch.Tensor:
+            if self.shape == prepared.image.shape and given:
+                if message:
+                    raise RuntimeError(message)
+                return 0 * prepared.image
+            return super().to(*given, **named)
 
     def found() -> np.ndarray:
-        return together(segmenter.pieces(prepared, walk), prepared.placement.scan.shape)
+        image = replace(prepared, image=prepared.image.as_subclass(Image))
+        return together(predictor.pieces(image), (40, 30, 30))
 
-    expected = found()
+    expected = together(predictor.pieces(prepared), (40, 30, 30))
     assert expected.any()
-    monkeypatch.setattr(Prepared, "moved", moved)
     message = "CUDA out of memory. Tried to allocate 2.00 GiB"
     np.testing.assert_array_equal(found(), expected)
-    assert asked == [torch.device("cpu")]
     # It is the moved one that is segmented.
     message = ""
     assert (found() != expected).any()

@@ -4,7 +4,7 @@ Every step is a change of grid (orientation, spacing) or of intensity; `restorin
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
 
@@ -95,13 +95,6 @@ class GridImage(Protocol):
         """(C, *box) float32, zeros beyond the end of the grid."""
         ...
 
-    def moved(self, device: torch.device) -> "GridImage":
-        """The same on that device, if it is in memory as a whole.
-
-        Raises RuntimeError if the device's memory does not suffice.
-        """
-        ...
-
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -113,10 +106,6 @@ class Prepared:
     def read(self, box: Box) -> Tensor:
         """See GridImage."""
         return beyond(self.image[(slice(None), *box)], box)
-
-    def moved(self, device: torch.device) -> "Prepared":
-        """See GridImage."""
-        return replace(self, image=self.image.to(device))
 
 
 def beyond(x: Tensor, box: Box) -> Tensor:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import ceil, prod
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -38,11 +37,6 @@ class Part:
             for part, corner in zip(box, self.corner, strict=True)
         ]
         return beyond(self.image[(slice(None), *inside)], box)
-
-    def moved(self, device: torch.device) -> Self:
-        """See GridImage; a part stays where it is read."""
-        del device
-        return self
 
 
 class Unread:

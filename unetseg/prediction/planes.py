@@ -1,7 +1,6 @@
 """A part of a scan that is read while the windows move over it."""
 
 from concurrent.futures import Future
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -33,11 +32,6 @@ class Planes:
     @property
     def placement(self) -> Placement:
         return self._unread.placement
-
-    def moved(self, device: torch.device) -> Self:
-        """See GridImage; a stretch of planes stays where it is read."""
-        del device
-        return self
 
     def read(self, box: Box) -> Tensor:
         """(C, *box), which must not begin before a box that was read already."""

@@ -1,14 +1,14 @@
 """A trained model, loaded once, that turns scans into masks."""
 
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import psutil
@@ -43,6 +43,8 @@ from unetseg.tasks import make_task
 from unetseg.tasks.pieces import Piece, together
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.windows import Walk
+
+T = TypeVar("T")
 
 # Outputs that wait in less than this fit anywhere: nothing needs to be measured for them.
 _LITTLE = 256 << 20
@@ -217,13 +219,9 @@ class Predictor:
         """The scan on the plan's grid. Raises DataError or ModelError if it does not fit."""
         data = self.plan.data
         scan = with_channels(scan, data.channels)
-        if self.machine.kind == "cuda":
-            try:
-                return prepare(scan, data, self.segmenter.device)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-        return prepare(scan, data)
+        card = self.segmenter.device
+        found = _if_it_fits(lambda: prepare(scan, data, card)) if card.type == "cuda" else None
+        return found or prepare(scan, data)
 
     def pieces(
         self,
@@ -243,9 +241,15 @@ class Predictor:
         """
         with self._turn:
             walk, parts = self._way(prepared, with_maps=probabilities)
+            image: GridImage = prepared
+            if walk.on_device and answer is None:
+                # Once, instead of window by window.
+                device = self.segmenter.device
+                there = _if_it_fits(lambda: replace(prepared, image=prepared.image.to(device)))
+                image = there or prepared
             for box in parts:
                 yield from self.segmenter.pieces(
-                    prepared,
+                    image,
                     walk,
                     box=box,
                     probabilities=probabilities,
@@ -316,6 +320,16 @@ class Predictor:
         with closing(self.pieces(prepared)) as pieces:
             indices = together(pieces, grid.shape)
         return self.task.mask(indices, grid)
+
+
+def _if_it_fits(work: Callable[[], T]) -> T | None:
+    """What the work makes, or None where memory does not suffice."""
+    try:
+        return work()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
 def _refuse(spacing: object, unit: object) -> None:

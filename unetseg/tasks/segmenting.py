@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unetseg.config import Plan
-from unetseg.devices import autocast, is_out_of_memory, memory_errors
+from unetseg.devices import autocast, memory_errors
 from unetseg.geometry import Box, whole_box
 from unetseg.nets.unet import UNet
 from unetseg.pipeline import GridImage, Placement
@@ -86,8 +86,6 @@ class Segmenter:
         grid = placement.grid.shape
         tiling = self.tiling(grid)
         walk = walk or self.walk(grid)
-        if walk.on_device:
-            image = _moved(image, self.device)
         axes = placement.to_turned
         turned = placement.on_turned(box or whole_box(placement.scan.shape))
         finished = slabs(
@@ -168,16 +166,6 @@ class Segmenter:
             return torch.as_tensor(total) / len(flips)
 
         return mirrored
-
-
-def _moved(image: GridImage, device: torch.device) -> GridImage:
-    """The image on that device, or where it is if there is no room."""
-    try:
-        return image.moved(device)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        return image
 
 
 def _warning(listener: Listener) -> Callable[[str], None]:

@@ -40,11 +40,9 @@ from unetseg.training.schedule import Clock, learning_rate
 from unetseg.training.snapshots import Snapshots
 from unetseg.training.start import begin
 from unetseg.training.state import State, Tally, Writer
-from unetseg.training.step import Learner
+from unetseg.training.step import KEPT_BYTES, Learner
 from unetseg.training.validation import Validation
 
-# All that the maps of a step take, for the next one.
-KEPT_BYTES = 1 << 30
 # A killed training loses at most this much.
 _SAVE_SECONDS = 110
 # When a person ends a training early, the rate falls to zero within this many seconds and at
@@ -93,16 +91,7 @@ def run_plan(
         return training.go()
 
 
-__all__ = [
-    "KEPT_BYTES",
-    "Outcome",
-    "Request",
-    "joined",
-    "plan_for",
-    "refuse_errors",
-    "run_plan",
-    "train",
-]
+__all__ = ["Outcome", "Request", "joined", "plan_for", "refuse_errors", "run_plan", "train"]
 
 
 class _Training:

@@ -17,6 +17,9 @@ from unetseg.tasks import Task
 from unetseg.training.ranks import ALONE, Ranks
 from unetseg.training.state import State
 
+# All that the maps of a step take, for the next one.
+KEPT_BYTES = 1 << 30
+
 
 class Learner:
     """Takes the steps of a training; what is random in a step follows from the seed and the step.
