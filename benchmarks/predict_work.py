@@ -20,7 +20,6 @@ from unetseg.config import Plan
 from unetseg.devices import autocast, usable_precision
 from unetseg.geometry import Geometry
 from unetseg.pipeline import Prepared, place
-from unetseg.pipeline.intensity import import_monai
 from unetseg.prediction.outlook import Header, Limits
 from unetseg.prediction.predictor import Predictor
 from unetseg.records import Case, Mask, Scan, Source
@@ -201,8 +200,6 @@ def scan_stages(
     from unetseg.dataset.loading import load_scan
     from unetseg.formats import write_mask
 
-    # Not part of a stage, as no import is.
-    import_monai()
     predictor = predictor_for(model, device, limits=Limits(None, device_memory))
     engine = predictor.segmenter
     own, outputs = engine.network, engine.task.outputs

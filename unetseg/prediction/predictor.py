@@ -25,6 +25,7 @@ from unetseg.errors import DataError, DeviceError, UsageError
 from unetseg.formats import split_name
 from unetseg.geometry import Box, Geometry, Unit, whole_box
 from unetseg.pipeline import GridImage, Prepared, prepare
+from unetseg.pipeline.intensity import import_monai
 from unetseg.prediction.arrays import scan_of
 from unetseg.prediction.outlook import (
     Beside,
@@ -107,6 +108,8 @@ class Predictor:
         self.segmenter = Segmenter(first, self.plan, self.task, where, precision, tuple(others))
         self._turn = Lock()
         self.limits = limits or Limits()
+        # It is needed in any case, and takes memory that is to be foreseen.
+        import_monai()
         self._base_bytes = int(psutil.Process().memory_info().rss)
 
     @property
