@@ -172,8 +172,11 @@ def surroundings() -> dict[str, object]:
     lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     changed = bool(git("status", "--porcelain", "--", "unetseg"))
+    # Those that it may use; the others may be busy with another one.
+    has_some = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_some else os.cpu_count()
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {cores} cores",
         "processor": names[0] if names else platform.processor(),
         "versions": {name: version(name) for name in ("unetseg", "torch", "monai", "numpy")},
         "commit": git("describe", "--always", "--dirty"),
