@@ -11,7 +11,7 @@ from torch.nn import functional
 from unetseg.geometry import Geometry
 from unetseg.pipeline import Placement, on_grid
 from unetseg.pipeline.resampling import all_taps, needed, resampled, resize, taps
-from unetseg.pipeline.restoring import _largest_of_all, interpolated, largest, planes_on_scan
+from unetseg.pipeline.restoring import _able, _largest_of_all, interpolated, largest, planes_on_scan
 
 QUICK = settings(max_examples=60, deadline=None)
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -145,6 +145,15 @@ def test_a_class_that_wins_at_no_voxel_may_win_between_them():
     axes = all_taps((2, 2), (8, 2), smooth=False)
     found = largest(outputs.movedim(0, -1), full((2, 2)), axes, full((8, 2)))
     assert found[:, 0].tolist() == [0, 0, 2, 2, 2, 2, 1, 1]
+
+
+def test_where_one_class_falls_and_another_rises_no_third_is_asked():
+    outputs = noise(40, 6, 4, 4, seed=0).movedim(0, -1) / 10 - 8
+    outputs[:3, ..., 7], outputs[3:, ..., 11] = 8.0, 8.0
+    assert sorted(_able(outputs).tolist()) == [7, 11]
+    # The negative twin: it is above both of them half way.
+    outputs[2:4, ..., 30] = 0.5
+    assert sorted(_able(outputs).tolist()) == [7, 11, 30]
 
 
 @given(changes(), st.integers(1, 9))

@@ -386,6 +386,19 @@ def test_half_precision_outputs_are_averaged_in_single(size):
     torch.testing.assert_close(result, rounded, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("waiting", [torch.float32, torch.float16])
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
+def test_planes_are_added_one_by_one_as_they_are_together(monkeypatch, given, waiting):
+    image = noise(1, (20, 12))
+
+    def blended():
+        return slide(lambda x: ramp(x).to(given), image, (8, 8), dtype=waiting)
+
+    together = blended()
+    monkeypatch.setattr("unetseg.windows._CACHED_VALUES", 1)
+    assert torch.equal(blended(), together)
+
+
 def test_the_image_itself_stays_untouched():
     image = noise(1, (9, 9))
     before = image.clone()

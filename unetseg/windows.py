@@ -13,6 +13,7 @@ from unetseg.geometry import Box, sizes_of, windows
 
 # A voxel at a window's very edge still counts a little, or a lone window would divide by zero.
 _SMALLEST_WEIGHT = 1e-3
+_CACHED_VALUES = 1 << 18
 
 
 def gaussian(window: int) -> Tensor:
@@ -136,7 +137,7 @@ class Batches:
         self._network, self._device, self._told, self._room = network, device, told, room
 
     def __call__(self, windows: Sequence[Tensor]) -> list[Tensor]:
-        """The (K, *window) float32 outputs of each (C, *window).
+        """The (K, *window) outputs of each (C, *window), in the network's own precision.
 
         Raises RuntimeError if memory does not suffice for a single window.
         """
@@ -144,7 +145,7 @@ class Batches:
         while len(done) < len(windows):
             group = windows[len(done) : len(done) + self.size]
             try:
-                done += self._network(torch.stack(list(group)).to(self._device)).float()
+                done += self._network(torch.stack(list(group)).to(self._device))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -197,7 +198,7 @@ def slabs(
     axis = walk.axis
     if tiling.count == 1:
         outputs = next(runner([(0,) * len(box)])).movedim(0, -1)[box]
-        yield box[axis], outputs.movedim(axis, 0).to(place)
+        yield box[axis], outputs.movedim(axis, 0).to(place).float()
         return
     sizes = zip(tiling.size, tiling.window, tiling.first, strict=True)
     shares = [_shares(*each) for each in sizes]
@@ -267,15 +268,21 @@ class _Ring:
         shares = weights.movedim(self._axis, 0)[inside][..., None]
         place = self._tiling.first[self._axis][corner[self._axis]] % self._depth
         before = min(len(planes), self._depth - place)
+        # A processor computes in 32 bits with a copy, which is to stay in its cache.
+        step = len(planes)
+        if planes.device == _HOST:
+            step = max(1, _CACHED_VALUES // planes[0].numel())
         for there, window in (
             (slice(place, place + before), slice(0, before)),
             (slice(0, len(planes) - before), slice(before, None)),
         ):
-            goal = self._planes[(there, *target)]
-            if goal.dtype == planes.dtype:
-                goal.addcmul_(planes[window], shares[window])
-            else:
-                goal += planes[window] * shares[window]
+            parts = self._planes[(there, *target)], planes[window], shares[window]
+            chunks = (torch.split(part, step) for part in parts)
+            for goal, values, share in zip(*chunks, strict=True):
+                if goal.dtype == share.dtype:
+                    goal.addcmul_(values, share)
+                else:
+                    goal += values * share
 
     def finished(self, stop: int) -> Iterator[tuple[slice, Tensor]]:
         """The planes before `stop` that were not given yet, and the last one that was."""
@@ -305,7 +312,7 @@ class _Runner:
         self._constant: tuple[tuple[float, ...], Tensor] | None = None
 
     def __call__(self, corners: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-        """(K, *window) float32 outputs of each window, in order."""
+        """(K, *window) outputs of each window, in order."""
         waiting: list[Tensor] = []
         # Windows that lie between those of a batch and are known already: (place, outputs).
         known: list[tuple[int, Tensor]] = []

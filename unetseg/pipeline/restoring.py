@@ -14,7 +14,6 @@ from math import inf, prod
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from unetseg.geometry import Box, inside, replaced, sizes_of
 from unetseg.pipeline.resampling import Taps, chunks, needed, resampled
@@ -158,26 +157,37 @@ def largest_output(outputs: Tensor) -> Tensor:
 def _able(near: Tensor) -> Tensor:
     """The numbers of those of (*S, K) outputs that can be the largest somewhere between voxels.
 
-    In every cell the largest is at least what any one class has at all of the cell's corners.
-    Only the classes with the largest values are asked for that. A class that is below it at every
-    voxel, in all cells around the voxel, is never the largest.
+    In every cell the largest is at least what any one class has at all of the cell's corners, and
+    at least what any mean of classes has there: where one class falls and another rises, theirs
+    does neither. Only the classes with the largest values are asked for that. A class that is
+    below it at every voxel, in all cells around the voxel, is never the largest.
     """
     flat = near.reshape(-1, near.shape[-1])
     high = flat.amax(0)
     first = high.topk(min(_FEW, len(high))).indices
-    few = flat[:, first]
+    each = flat[:, first].float()
+    means = each.cumsum(1) / torch.arange(1.0, len(first) + 1)
+    few = torch.cat([each, means[:, 1:]], 1)
     able = (high >= few.amin(0).max()).nonzero()[:, 0]
     if len(able) <= 3:
         return able
-    voxels = near.shape[:-1]
-    pool = functional.max_pool3d if len(voxels) == 3 else functional.max_pool2d
+    least = few.reshape(*near.shape[:-1], -1)
     # An axis of one voxel has no cells; its lone plane is its own corner.
-    size = [min(2, n) for n in voxels]
-    least = -pool(-few.float().T.reshape(-1, *voxels), size, stride=1)
+    axes = [axis for axis, size in enumerate(near.shape[:-1]) if size > 1]
+    for axis in axes:
+        least = _lower(least, axis)
+    least = least.amax(-1)
     # The least of the cells around each voxel; beyond the block there is no cell.
-    padding = [n - 1 for n in reversed(size) for _ in range(2)]
-    least = -pool(-functional.pad(least.amax(0), padding, value=inf)[None], size, stride=1)[0]
+    for axis in axes:
+        beyond = torch.full_like(least.narrow(axis, 0, 1), inf)
+        least = _lower(torch.cat([beyond, least, beyond], axis), axis)
     return able[(flat[:, able] >= least.reshape(-1, 1)).any(0)]
+
+
+def _lower(x: Tensor, axis: int) -> Tensor:
+    """The lower one of each two neighbours along an axis."""
+    count = x.shape[axis] - 1
+    return torch.minimum(x.narrow(axis, 0, count), x.narrow(axis, 1, count))
 
 
 def _largest_of_all(
