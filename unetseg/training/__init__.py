@@ -21,7 +21,6 @@ from unetseg.devices import (
     usable_precision,
 )
 from unetseg.errors import DataError, RankLost
-from unetseg.geometry import voxels_computed
 from unetseg.nets.unet import parameters
 from unetseg.planning.fingerprint import Inspection
 from unetseg.records import Case, Event, Listener, Note, Progress, Stage, ignore_event
@@ -33,6 +32,7 @@ from unetseg.training.board import Board
 from unetseg.training.history import append_log, forget_after
 from unetseg.training.keeping import Keeping
 from unetseg.training.opening import open_run
+from unetseg.training.pace import Pace
 from unetseg.training.preparing import prepare_together
 from unetseg.training.ranks import losing, with_shared_statistics
 from unetseg.training.request import Request, is_begun, joined, plan_for, refuse_errors
@@ -151,12 +151,7 @@ class _Training:
             clock=self.clock,
             segmenter=Segmenter(kept, plan, task, self.device, self.precision),
             cases=val_cases,
-            voxels={
-                name: voxels_computed(
-                    shape, plan.patch.size, plan.decode.overlap, plan.decode.window
-                )
-                for name, shape in found.shapes.items()
-            },
+            pace=Pace.of(found.shapes, plan),
             source={
                 "device": self._devices,
                 "data": request.data.name,

@@ -4,7 +4,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -26,6 +26,7 @@ from unetseg.training.board import Board
 from unetseg.training.codes import Codes, codes_beside, remove_codes
 from unetseg.training.evidence import Gathering, Leaving, remove_evidence, remove_unchosen
 from unetseg.training.history import append_history, write_validation
+from unetseg.training.pace import Pace
 from unetseg.training.ranks import ALONE, Ranks
 from unetseg.training.schedule import Clock
 from unetseg.training.scores import Score, score_of, true_objects
@@ -53,7 +54,7 @@ class Keeping:
 
     segmenter : of the weights that are kept
     cases : that validate
-    voxels : that the windows of a case have, by its name: what a validation takes
+    pace : of their validation
     source : plain facts for the model's description
     ranks : divide the cases; the first decides and writes
     """
@@ -63,13 +64,12 @@ class Keeping:
     clock: Clock
     segmenter: Segmenter
     cases: Sequence[Case]
-    voxels: Mapping[str, int]
+    pace: Pace
     source: Mapping[str, Any]
     board: Board
     listener: Listener
     ranks: Ranks = ALONE
     seconds: float = 0.0
-    _seconds_per_voxel: float | None = field(default=None)
 
     @cached_property
     def _score(self) -> Score:
@@ -83,11 +83,11 @@ class Keeping:
         result = self._scores(self.segmenter, cases, codes, leaving)
         seconds = perf_counter() - begun
         self.seconds += seconds
-        self._seconds_per_voxel = seconds / self._voxels(cases)
-        # Half as much again for a slow case among those not seen yet, and the writing.
-        whole = self._seconds_per_voxel * self._voxels(self.cases)
+        # A third more for slow cases among those not seen yet, and the writing.
+        whole = self._foreseen(self.cases)
         self.clock.reserve = 1.0 + 1.3 * whole
-        values = self.segmenter.task.outputs * self._voxels(self.cases)
+        voxels = sum(self.pace.voxels[case.name] for case in self.cases)
+        values = self.segmenter.task.outputs * voxels
         self.clock.reserve += _EVIDENCE_SECONDS * len(self.cases)
         self.clock.reserve += _EVIDENCE_SECONDS_PER_VALUE * values
         if self.segmenter.plan.data.has_objects:
@@ -114,7 +114,8 @@ class Keeping:
         # The stage that is shown counts the cases once.
         listener = self.listener if segmenter is self.segmenter else ignore_event
         self.ranks.same(segmenter.network)
-        mine = validate(segmenter, cases[self.ranks.rows], listener, codes, leaving)
+        learning = self.pace.learning(listener)
+        mine = validate(segmenter, cases[self.ranks.rows], learning, codes, leaving)
         whole = self._together(mine, cases)
         for name in set(whole.names) - set(mine.names):
             listener(Advance(name))
@@ -128,8 +129,9 @@ class Keeping:
         names = tuple(case.name for case in cases)
         return Validation(names, tuple(map(tuple, table.tolist())), mine.score)
 
-    def _voxels(self, cases: Sequence[Case]) -> int:
-        return sum(self.voxels[case.name] for case in cases)
+    def _foreseen(self, cases: Sequence[Case]) -> float:
+        """Seconds until all ranks have validated these cases."""
+        return self.pace.seconds(cases) / self.ranks.count
 
     def after_epoch(self) -> Validation | None:
         """Validate on a spread of the cases where the plan has it, if the budget allows it."""
@@ -139,7 +141,7 @@ class Keeping:
         some = min(training.validation_cases, len(self.cases))
         picked = np.linspace(0, len(self.cases) - 1, some).round().astype(int)
         chosen = [self.cases[i] for i in picked]
-        cost = (self._seconds_per_voxel or 0.0) * self._voxels(chosen)
+        cost = self._foreseen(chosen)
         # Never by the clock where steps count: a repeated training validates at the same steps.
         by_clock = training.minutes is not None
         allowed = max(1.0, _VALIDATION_SHARE * self.clock.elapsed)
