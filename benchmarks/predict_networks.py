@@ -91,7 +91,9 @@ class Bodies(nn.Module):
             corner = np.unravel_index(number, size)
             box = tuple(slice(int(a), int(a) + n) for a, n in zip(corner, x.shape[2:], strict=True))
             self._answer(self._labels[box], output)
-        # Channels last, as the networks leave them on a processor.
+        # Channels last, as the networks leave them on a processor, and in as many bits.
+        if torch.is_autocast_enabled(x.device.type):
+            found = found.to(torch.get_autocast_dtype(x.device.type))
         return [found.movedim(-1, 1)]
 
     def _answer(self, labels: Tensor, found: Tensor) -> None:
