@@ -244,8 +244,11 @@ class _Ring:
     ) -> None:
         self._tiling, self._axis, self._box = tiling, walk.axis, box
         self._depth = tiling.window[walk.axis] + 1
-        others = [size for axis, size in enumerate(sizes_of(box)) if axis != walk.axis]
-        self._planes = torch.zeros((self._depth, *others, outputs), dtype=walk.dtype, device=device)
+        sizes = [*sizes_of(box), outputs]
+        sizes[walk.axis] = self._depth
+        # In memory as windows are, whatever the axis: side by side there, side by side here.
+        planes = torch.zeros(sizes, dtype=walk.dtype, device=device)
+        self._planes = planes.movedim(walk.axis, 0)
         self._first = self._done = first
 
     def move(self, device: torch.device) -> None:
@@ -269,15 +272,14 @@ class _Ring:
         place = self._tiling.first[self._axis][corner[self._axis]] % self._depth
         before = min(len(planes), self._depth - place)
         # A processor computes in 32 bits with a copy, which is to stay in its cache.
-        step = len(planes)
-        if planes.device == _HOST:
-            step = max(1, _CACHED_VALUES // planes[0].numel())
+        rows = outputs.shape[0]
+        step = max(1, _CACHED_VALUES * rows // planes.numel()) if planes.device == _HOST else rows
         for there, window in (
             (slice(place, place + before), slice(0, before)),
             (slice(0, len(planes) - before), slice(before, None)),
         ):
             parts = self._planes[(there, *target)], planes[window], shares[window]
-            chunks = (torch.split(part, step) for part in parts)
+            chunks = (torch.split(part.movedim(0, self._axis), step) for part in parts)
             for goal, values, share in zip(*chunks, strict=True):
                 if goal.dtype == share.dtype:
                     goal.addcmul_(values, share)
