@@ -119,6 +119,9 @@ def ablate(given: argparse.Namespace, results: Results, passed_on: Sequence[str]
                     print(f"{data.name}, seed {seed}, {name} ...", flush=True)
                     row = {"who": "unetseg", "change": name, "passed_on": list(passed_on)}
                     row |= train(data, given.minutes, seed, options)
+                    if change:
+                        # What it has of the plan as planned says it.
+                        del row["plan"]
                     results.add("ablation", row)
                     there = [row]
                 planned = planned or there[0]
