@@ -19,7 +19,12 @@ class Watched:
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.faults.append(f"exception: {error}"))
         page.on("request", self._asked)
-        page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
+        page.on("requestfailed", self._failed)
+
+    def _failed(self, request: Any) -> None:
+        # What a page lets go of when it moves on to another case is no fault.
+        if request.failure != "net::ERR_ABORTED":
+            self.faults.append(f"failed: {request.url}")
 
     def _heard(self, message: Any) -> None:
         # What the software renderer says of itself is no fault of the page.
