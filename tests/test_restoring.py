@@ -156,6 +156,14 @@ def test_where_one_class_falls_and_another_rises_no_third_is_asked():
     assert sorted(_able(outputs).tolist()) == [7, 11, 30]
 
 
+def test_values_beyond_all_numbers_rule_nothing_out():
+    outputs = noise(6, 6, 4, 4, seed=0).movedim(0, -1)
+    outputs[:3, ..., 2], outputs[:3, ..., 4] = torch.inf, -torch.inf
+    axes = all_taps((6, 4, 4), (6, 8, 4), smooth=False)
+    found = largest(outputs, full((6, 4, 4)), axes, full((6, 8, 4)))
+    assert (found[:3] == 2).all()
+
+
 @given(changes(), st.integers(1, 9))
 @QUICK
 def test_all_classes_at_once_as_on_a_card(change, classes):

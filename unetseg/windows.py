@@ -13,6 +13,7 @@ from unetseg.geometry import Box, sizes_of, windows
 
 # A voxel at a window's very edge still counts a little, or a lone window would divide by zero.
 _SMALLEST_WEIGHT = 1e-3
+# Outputs that a processor's cache holds along with what they are added to.
 _CACHED_VALUES = 1 << 18
 
 

@@ -168,7 +168,8 @@ def _able(near: Tensor) -> Tensor:
     each = flat[:, first].float()
     means = each.cumsum(1) / torch.arange(1.0, len(first) + 1)
     few = torch.cat([each, means[:, 1:]], 1)
-    able = (high >= few.amin(0).max()).nonzero()[:, 0]
+    # Not below, instead of above: nothing is ruled out by a mean that is no number.
+    able = (~(high < few.amin(0).max())).nonzero()[:, 0]
     if len(able) <= 3:
         return able
     least = few.reshape(*near.shape[:-1], -1)
@@ -181,7 +182,7 @@ def _able(near: Tensor) -> Tensor:
     for axis in axes:
         beyond = torch.full_like(least.narrow(axis, 0, 1), inf)
         least = _lower(torch.cat([beyond, least, beyond], axis), axis)
-    return able[(flat[:, able] >= least.reshape(-1, 1)).any(0)]
+    return able[~(flat[:, able] < least.reshape(-1, 1)).all(0)]
 
 
 def _lower(x: Tensor, axis: int) -> Tensor:

@@ -9,7 +9,7 @@ from unetseg.geometry import voxels_computed
 from unetseg.records import Advance, Case, Event, Listener
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Pace:
     """Seconds per voxel, of cases whose size came before and of others.
 
