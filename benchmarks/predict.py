@@ -264,7 +264,8 @@ def ct(given: argparse.Namespace, results: Results) -> None:
     print(f"CT of {' x '.join(map(str, across))} voxels a slice, from file to file")
     stages = ("read", "foresee", "prepare", "network", "decode", "write")
     columns = [*TIMES, *((f"{name} s", f"{name}_seconds", ".2f") for name in stages)]
-    columns += [("of network", "decode_share", ".1%"), ("windows", "windows", "d")]
+    columns += [("deciding s", "deciding_seconds", ".2f")]
+    columns += [("of network", "deciding_share", ".1%"), ("windows", "windows", "d")]
     columns += [("scan GB", "scan_bytes", ".2f"), ("card GB", "device_peak_bytes", ".2f")]
     print(table(rows, columns, "network"))
     peaks = {f"peak_{n}_bytes": n for n in ("read", "prepare", "segment", "write")}
@@ -275,7 +276,8 @@ def ct(given: argparse.Namespace, results: Results) -> None:
     print("ordinary: the U-Net of the device's plan; stand-in: much less work, the same windows;")
     print("both with the outputs of a trained network, whose making is not in their seconds; one")
     print("level: a U-Net of one convolution, from the command line; untrained: the ordinary one")
-    print("with outputs of its own. decode: all but the network; foresee: with its first pass")
+    print("with outputs of its own. decode: all but the network; deciding: interpolating and")
+    print("finding the largest, without blending; foresee: with its first pass")
     keep(results, "ct", rows)
 
 

@@ -3,7 +3,8 @@
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -23,11 +24,19 @@ from unetseg.pipeline import Prepared, place
 from unetseg.prediction.outlook import Header, Limits
 from unetseg.prediction.predictor import Predictor
 from unetseg.records import Case, Mask, Scan, Source
+from unetseg.tasks import pieces
 from unetseg.tasks.pieces import together
 
 # Side of the matrices whose product says what the device can do, and how often it is tried.
 MATRIX, TRIES = 4096, 5
 SOURCE = Source(Path("none"), "none")
+
+
+def now(device: torch.device) -> float:
+    """Seconds, once all work on the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 class Watch:
@@ -39,25 +48,39 @@ class Watch:
         network.register_forward_pre_hook(self._begin)
         network.register_forward_hook(self._end)
 
-    def _wait(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
-
     def _begin(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         del module
         self.windows += len(inputs[0])
         self.batch = max(self.batch, len(inputs[0]))
-        self._begun = self._wait()
+        self._begun = now(self._device)
 
     def _end(self, module: nn.Module, inputs: object, outputs: object) -> None:
         del module, inputs, outputs
-        self.seconds += self._wait() - self._begun
+        self.seconds += now(self._device) - self._begun
 
     @property
     def facts(self) -> Row:
         seconds = round(self.seconds, 3)
         return {"windows": self.windows, "batch": self.batch, "network_seconds": seconds}
+
+
+@contextmanager
+def seconds_deciding(device: torch.device) -> Iterator[list[float]]:
+    """How long each call takes that interpolates outputs and finds the largest of them."""
+    found: list[float] = []
+    honest = pieces.largest
+
+    def timed(*given: Any) -> Tensor:
+        begun = now(device)
+        result = honest(*given)
+        found.append(now(device) - begun)
+        return result
+
+    pieces.largest = timed
+    try:
+        yield found
+    finally:
+        pieces.largest = honest
 
 
 def predictor_for(
@@ -224,7 +247,7 @@ def scan_stages(
         watch = Watch(stand_in, engine.device)
         inner = Watch(own, engine.device) if network == "both" else watch
         prepared = replace(prepared, image=numbered(grid))
-    with stages.of("segment"):
+    with stages.of("segment"), seconds_deciding(engine.device) as deciding:
         mask = mask_of(predictor, prepared)
     with stages.of("write"):
         write_mask(mask, Path(output), loaded)
@@ -248,6 +271,9 @@ def scan_stages(
         "stand_in_seconds": round(watch.seconds - inner.seconds, 3),
         "decode_seconds": round(decode, 3),
         "decode_share": round(decode / inner.seconds, 4),
+        # Of decoding, what is neither blending nor putting together.
+        "deciding_seconds": round(sum(deciding), 3),
+        "deciding_share": round(sum(deciding) / inner.seconds, 4),
     }
 
 

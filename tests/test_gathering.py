@@ -49,11 +49,11 @@ def counted(monkeypatch: pytest.MonkeyPatch, most: int = 99) -> Iterator[list[in
     seen: list[int] = []
     honest = UNet.forward
 
-    def forward(self: UNet, x):  # type: ignore[no-untyped-def]
+    def forward(self: UNet, x, **more):  # type: ignore[no-untyped-def]
         if len(x) > most:
             raise RuntimeError("CUDA out of memory")
         seen.append(len(x))
-        return honest(self, x)
+        return honest(self, x, **more)
 
     with monkeypatch.context() as patched:
         patched.setattr(UNet, "forward", forward)
@@ -159,5 +159,5 @@ def test_limits_and_large_outputs_keep_scans_apart(model: Path, tmp_path: Path) 
     )
     assert card.lone_window(small) == (16, 16, 16)
     assert card.lone_window(large) is None
-    card.task.outputs = 1 << 14
+    card.plan = replace(card.plan, patch=replace(card.plan.patch, batch=1 << 13))
     assert card.lone_window(small) is None

@@ -113,15 +113,55 @@ def test_a_box_is_that_part_of_the_whole_scan(plan, spacing):
     ).mean() < 1e-3
 
 
+def of_many_classes(plan, *, mirror=False):
+    """A plan for more outputs than its network has features, and images of 1.5 mm."""
+    names = ("background", *(f"class {n}" for n in range(1, 30)))
+    data = replace(
+        plan.data, class_names=names, class_values=tuple(range(30)), spacing=SPACINGS["coarser"]
+    )
+    assert plan.network.features[0] < len(names)
+    augment = replace(plan.training.augment, mirror_axes=(0, 2))
+    return replace(
+        plan,
+        data=data,
+        decode=replace(plan.decode, mirror=mirror),
+        training=replace(plan.training, augment=augment),
+    )
+
+
+@pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
+@pytest.mark.parametrize("members", [1, 2, 8])
+def test_blended_features_become_what_blended_outputs_are(plan, members, mirror):
+    made = of_many_classes(plan, mirror=mirror)
+    segmenter, *others = (segmenter_of(made, seed) for seed in range(members))
+    segmenter = replace(segmenter, others=tuple(other.network for other in others))
+    features = made.network.features[0] * members
+    assert segmenter.blended_maps == min(features, 30)
+    image = prepare(scan_of((21, 34, 18), TURNED), made.data)
+    outputs = scan_outputs(segmenter, image)
+    shape = image.placement.scan.shape
+    _, maps = put_together(segmenter.pieces(image, probabilities=True), shape, 30)
+    torch.testing.assert_close(torch.from_numpy(maps), outputs.softmax(0), rtol=0, atol=1e-5)
+    indices, _ = put_together(segmenter.pieces(image), shape, 30)
+    mine = outputs.gather(0, torch.from_numpy(indices).long()[None])[0]
+    torch.testing.assert_close(mine, outputs.max(0).values, rtol=0, atol=1e-4)
+    assert len(np.unique(indices)) > 3
+    # The negative twin: the outputs are those of this head.
+    with torch.no_grad():
+        segmenter.network.heads[0].weight.mul_(-1)
+    changed, _ = put_together(segmenter.pieces(image), shape, 30)
+    assert (changed != indices).mean() > 0.05
+
+
 def test_memory_that_is_short_is_said(plan):
     segmenter, image = problem(plan, None)
     plain = segmenter.mask(image).array
     honest = segmenter.network.forward
 
-    def short(x):
+    def short(x, **more):
         if len(x) > 1:
             raise RuntimeError("CUDA out of memory")
-        return honest(x)
+        return honest(x, **more)
 
     segmenter.network.forward = short
     notes = []

@@ -300,10 +300,10 @@ def test_when_a_rank_fails_the_others_end_and_the_state_is_saved(
 def learn_with_little_memory(data: Path, run: Path, passes: int) -> None:
     forward = UNet.forward
 
-    def limited(self: UNet, x: torch.Tensor) -> list[torch.Tensor]:
+    def limited(self: UNet, x: torch.Tensor, **more: bool) -> list[torch.Tensor]:
         if self.training and len(x) > 1 and os.environ["RANK"] == "1":
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 99 bytes")
-        return forward(self, x)
+        return forward(self, x, **more)
 
     UNet.forward = limited  # type: ignore[method-assign]
     settings = STEPS | {"training.passes": passes}

@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from unetseg.geometry import Geometry
 from unetseg.pipeline import Placement, on_grid
+from unetseg.pipeline.deciding import largest
 from unetseg.pipeline.resampling import all_taps, needed, resampled, resize, taps
-from unetseg.pipeline.restoring import _able, _largest_of_all, interpolated, largest, planes_on_scan
+from unetseg.pipeline.restoring import Head, interpolated, planes_on_scan
 
 QUICK = settings(max_examples=60, deadline=None)
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -147,15 +148,6 @@ def test_a_class_that_wins_at_no_voxel_may_win_between_them():
     assert found[:, 0].tolist() == [0, 0, 2, 2, 2, 2, 1, 1]
 
 
-def test_where_one_class_falls_and_another_rises_no_third_is_asked():
-    outputs = noise(40, 6, 4, 4, seed=0).movedim(0, -1) / 10 - 8
-    outputs[:3, ..., 7], outputs[3:, ..., 11] = 8.0, 8.0
-    assert sorted(_able(outputs).tolist()) == [7, 11]
-    # The negative twin: it is above both of them half way.
-    outputs[2:4, ..., 30] = 0.5
-    assert sorted(_able(outputs).tolist()) == [7, 11, 30]
-
-
 def test_values_beyond_all_numbers_rule_nothing_out():
     outputs = noise(6, 6, 4, 4, seed=0).movedim(0, -1)
     outputs[:3, ..., 2], outputs[:3, ..., 4] = torch.inf, -torch.inf
@@ -164,16 +156,24 @@ def test_values_beyond_all_numbers_rule_nothing_out():
     assert (found[:3] == 2).all()
 
 
-@given(changes(), st.integers(1, 9))
+@given(changes(), st.booleans())
 @QUICK
-def test_all_classes_at_once_as_on_a_card(change, classes):
+def test_a_head_may_come_after_what_is_linear(change, rough):
     before, after, box = change
-    outputs = noise(classes, *before)
+    make = rough_outputs if rough else trained_outputs
+    features = make(4, before, 0).movedim(0, -1)
+    head = Head(noise(40, 4, seed=1), noise(40, seed=2))
+    outputs = features @ head.weight.T + head.bias
     axes = all_taps(before, after, smooth=False)
-    result = torch.empty([p.stop - p.start for p in box], dtype=torch.uint8)
-    _largest_of_all(outputs.movedim(0, -1), full(before), axes, box, result)
-    fine = interpolated(outputs.movedim(0, -1), full(before), axes, box)
-    assert torch.equal(result.long(), fine.argmax(0))
+    expected = interpolated(outputs, full(before), axes, box)
+    found = interpolated(features, full(before), axes, box, head)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    decided = largest(features, full(before), axes, box, head).long()
+    mine = expected.gather(0, decided[None])[0]
+    torch.testing.assert_close(mine, expected.max(0).values, rtol=0, atol=1e-4)
+    # The negative twin: without its bias others are the largest.
+    without = Head(head.weight, torch.zeros(40))
+    assert not torch.allclose(interpolated(features, full(before), axes, box, without), expected)
 
 
 @given(changes(), st.data())

@@ -1,5 +1,8 @@
 """The slow way: every output on the scan's own grid, interpolated by torch, then decided."""
 
+from functools import partial
+from itertools import combinations
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -21,15 +24,27 @@ def restored(outputs: Tensor, placement: Placement) -> Tensor:
     return x.permute(0, *back)
 
 
+def window_outputs(segmenter: Segmenter, x: Tensor) -> Tensor:
+    """(B, C, *window) -> (B, K, *window): the mean over members and mirror images."""
+    axes = segmenter.plan.training.augment.mirror_axes if segmenter.plan.decode.mirror else ()
+    found = []
+    for member in segmenter.networks:
+        for count in range(len(axes) + 1):
+            for subset in combinations(axes, count):
+                flips = [axis + 2 for axis in subset]
+                found.append(member(x.flip(flips))[0].flip(flips).float())
+    return torch.stack(found).mean(0)
+
+
 def grid_outputs(segmenter: Segmenter, image: GridImage) -> Tensor:
     """(K, *grid) blended outputs of a whole scan."""
     grid = image.placement.grid.shape
     walk = segmenter.walk(grid)
-    for network in (segmenter.network, *segmenter.others):
+    for network in segmenter.networks:
         network.eval()
     with torch.inference_mode(), autocast(segmenter.device, segmenter.precision):
         parts = slabs(
-            segmenter._pass(),
+            partial(window_outputs, segmenter),
             image.read,
             segmenter.tiling(grid),
             walk,

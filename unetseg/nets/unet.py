@@ -82,8 +82,11 @@ class UNet(nn.Module):
         if frozen:
             encoder.eval()
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, C, *S) -> [(B, K, *S)], in training followed by the coarser supervised levels."""
+    def forward(self, x: Tensor, *, with_heads: bool = True) -> list[Tensor]:
+        """(B, C, *S) -> [(B, K, *S)], in training followed by the coarser supervised levels.
+
+        with_heads : or else the (B, F, *S) features that each level's head makes its outputs of
+        """
         size = x.shape[2:]
         coarsest = self.encoder.strides[-1]
         padding = [(-n) % stride for n, stride in zip(size, coarsest, strict=True)]
@@ -96,12 +99,13 @@ class UNet(nn.Module):
             # With one channel it is both, and torch would go on in the usual layout.
             x = x.clone(memory_format=self._layout)
         *finer, x = self.encoder(x)
-        outputs = [] if finer else [self.heads[0](x)]
+        heads = self.heads if with_heads else [nn.Identity() for _ in self.heads]
+        outputs = [] if finer else [heads[0](x)]
         for level in reversed(range(len(finer))):
             x = self.skips[level](self.ups[level](x), finer[level])
             x = self.blocks[level](x)
-            if level < len(self.heads) and (self.training or level == 0):
-                outputs.insert(0, self.heads[level](x))
+            if level < len(heads) and (self.training or level == 0):
+                outputs.insert(0, heads[level](x))
         # Coarser outputs too: the loss lays the targets over the whole of each.
         return [
             crop_to(output, [-(-n // stride) for n, stride in zip(size, strides, strict=True)])

@@ -218,10 +218,10 @@ class Foresight:
     ) -> Outlook:
         """What a way needs; the parts are boxes of the turned scan."""
         segmenter, grid = self.segmenter, placement.grid.shape
-        tiling, outputs = segmenter.tiling(grid), segmenter.task.outputs
+        tiling, maps = segmenter.tiling(grid), segmenter.blended_maps
         each = self.cost.of(tiling.window)
         boxes = [needed(placement.to_turned, part) for part in parts]
-        waiting = max(ring_bytes(tiling, walk, box, outputs) for box in boxes)
+        waiting = max(ring_bytes(tiling, walk, box, maps) for box in boxes)
         windows = sum(prod(map(len, tiling.touching(box))) for box in boxes)
         voxels = prod(header.geometry.shape)
         scan = header.channels * header.itemsize * voxels
@@ -271,20 +271,20 @@ class Foresight:
         """Bytes of a card, and of the host, while a batch of windows is computed."""
         segmenter = self.segmenter
         used = self.cost.of(tiling.window).size_bytes * walk.batch
-        # The outputs of the window, and of the one without content that is kept.
-        used += 8 * segmenter.task.outputs * prod(tiling.window)
+        # What the window gives, and the one without content that is kept.
+        used += 8 * segmenter.blended_maps * prod(tiling.window)
         if segmenter.device.type == "cuda":
             return used + torch.cuda.memory_allocated(segmenter.device), 0
         return 0, used
 
 
-def ring_bytes(tiling: Tiling, walk: Walk, box: Box, outputs: int) -> int:
-    """What the outputs of a box need that wait to be blended; see windows.slabs."""
+def ring_bytes(tiling: Tiling, walk: Walk, box: Box, maps: int) -> int:
+    """What the blended maps of a box need that wait for their windows; see windows.slabs."""
     if tiling.count == 1:
         return 0
     others = [size for axis, size in enumerate(sizes_of(box)) if axis != walk.axis]
     planes = tiling.window[walk.axis] + 1
-    return int(planes * outputs * prod(others) * walk.dtype.itemsize)
+    return int(planes * maps * prod(others) * walk.dtype.itemsize)
 
 
 def window_cost(segmenter: Segmenter, channels: int) -> WindowCost:

@@ -123,7 +123,7 @@ class Predictor:
     def digest(self) -> str:
         """What the values of a mask come from: the same for the same weights and settings."""
         digest = hashlib.blake2b(digest_size=16)
-        for network in (self.segmenter.network, *self.segmenter.others):
+        for network in self.segmenter.networks:
             for name, values in network.state_dict().items():
                 digest.update(name.encode())
                 digest.update(values.cpu().numpy().tobytes())
@@ -169,7 +169,7 @@ class Predictor:
         placement, segmenter = prepared.placement, self.segmenter
         grid = placement.grid.shape
         walk = segmenter.walk(grid)
-        waiting = ring_bytes(segmenter.tiling(grid), walk, whole_box(grid), self.task.outputs)
+        waiting = ring_bytes(segmenter.tiling(grid), walk, whole_box(grid), segmenter.blended_maps)
         if self.limits == Limits() and waiting < _LITTLE:
             on_card = segmenter.device.type == "cuda"
             return replace(walk, on_device=on_card), (whole_box(placement.scan.shape),)
@@ -190,7 +190,7 @@ class Predictor:
     def lone_window(self, prepared: Prepared) -> tuple[int, ...] | None:
         """The window that a scan is, if it is a single one whose outputs take little memory."""
         tiling = self.segmenter.tiling(prepared.placement.grid.shape)
-        waiting = 4 * self.plan.patch.batch * self.task.outputs * prod(tiling.window)
+        waiting = 4 * self.plan.patch.batch * self.segmenter.blended_maps * prod(tiling.window)
         return tiling.window if tiling.count == 1 and waiting < _LITTLE else None
 
     def answers(

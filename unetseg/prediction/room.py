@@ -127,8 +127,8 @@ class Walker:
         )
         # In use, read ahead, and on its way from the file's type.
         image = 4 * self.channels * read * (self._window + 3 * step)
-        # Waiting outputs, and the numbers of the largest as torch gives them.
-        ring = blended * (self._window + 1) * (4 * segmenter.task.outputs + 8)
+        # Values that wait, and the numbers of the largest as torch gives them.
+        ring = blended * (self._window + 1) * (4 * segmenter.blended_maps + 8)
         # One row of blocks in the making and one being written, as class numbers and as values.
         numbers = (2 * segmenter.task.number_bytes + 2) * written * self.height
         return int(image + ring + numbers)

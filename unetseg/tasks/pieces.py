@@ -11,8 +11,9 @@ from torch import Tensor
 
 from unetseg.geometry import Box, sizes_of
 from unetseg.pipeline import Placement
+from unetseg.pipeline.deciding import largest
 from unetseg.pipeline.resampling import Taps, chunks
-from unetseg.pipeline.restoring import interpolated, largest
+from unetseg.pipeline.restoring import Head, interpolated
 from unetseg.tasks import Task
 from unetseg.tasks.cleaning import Indices
 
@@ -46,9 +47,9 @@ def together(pieces: Iterable[Piece], shape: Sequence[int]) -> Indices:
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """Outputs on the plan's grid -> pieces on the scan's.
+    """Outputs on the plan's grid, or features of which a head makes them -> pieces on the scan's.
 
-    axis : along which the outputs come
+    axis : along which they come
     probabilities : whether pieces have them
     only_likeliest : that of the likeliest class alone
     """
@@ -58,23 +59,27 @@ class Decoder:
     axis: int
     probabilities: bool
     only_likeliest: bool = False
+    head: Head | None = None
 
     @cached_property
     def axes(self) -> tuple[Taps, ...]:
         """From the grid to the turned scan."""
         return self.placement.to_turned
 
-    def __call__(self, box: Box, outputs: Tensor, where: Box) -> Iterator[Piece]:
+    def __call__(self, box: Box, values: Tensor, where: Box) -> Iterator[Piece]:
         """The pieces of a box of the turned scan.
 
-        outputs : (*where, K) on the grid, all that the box needs
+        values : (*where, K) outputs on the grid, or the head's (*where, F) features; all that the
+            box needs
         """
+        # Where they wait, which may be another place than the network's.
+        head = self.head and self.head.to(values.device)
         if self.task.takes_largest and not self.probabilities:
-            yield self._piece(box, largest(outputs, where, self.axes, box), None)
+            yield self._piece(box, largest(values, where, self.axes, box, head), None)
             return
         plane = prod(sizes_of(box)) // sizes_of(box)[self.axis]
-        for part in chunks(box, self.axis, 4 * outputs.shape[-1] * plane):
-            fine = interpolated(outputs, where, self.axes, part)
+        for part in chunks(box, self.axis, 4 * self.task.outputs * plane):
+            fine = interpolated(values, where, self.axes, part, head)
             maps = self.task.probabilities(fine) if self.probabilities else None
             if maps is not None and self.only_likeliest:
                 maps = maps.amax(0, keepdim=True)

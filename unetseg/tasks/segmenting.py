@@ -15,7 +15,7 @@ from unetseg.geometry import Box, whole_box
 from unetseg.nets.unet import UNet
 from unetseg.pipeline import GridImage, Placement
 from unetseg.pipeline.resampling import needed
-from unetseg.pipeline.restoring import planes_on_scan
+from unetseg.pipeline.restoring import Head, planes_on_scan
 from unetseg.records import Listener, Mask, Note, ignore_event
 from unetseg.tasks import Task
 from unetseg.tasks.cleaning import Indices
@@ -36,6 +36,29 @@ class Segmenter:
     device: torch.device
     precision: str
     others: tuple[UNet, ...] = ()
+
+    @property
+    def networks(self) -> tuple[UNet, ...]:
+        return self.network, *self.others
+
+    @property
+    def blended_maps(self) -> int:
+        """How many values of a voxel are blended: its outputs, or its features if these are fewer.
+
+        Those of all members of an ensemble, each of which makes outputs in its own way.
+        """
+        weights = [network.heads[0].get_parameter("weight") for network in self.networks]
+        return min(self.task.outputs, sum(weight.shape[1] for weight in weights))
+
+    def _head(self) -> Head | None:
+        """What makes outputs of blended features, the mean of all members; None if outputs are."""
+        if self.blended_maps == self.task.outputs:
+            return None
+        heads = [network.heads[0] for network in self.networks]
+        weights = [head.get_parameter("weight").detach().float().flatten(1) for head in heads]
+        biases = [head.get_parameter("bias").detach().float() for head in heads]
+        count = len(heads)
+        return Head(torch.cat(weights, 1) / count, torch.stack(biases).sum(0) / count)
 
     def tiling(self, grid: Sequence[int]) -> Tiling:
         """The windows of a scan whose grid has these sizes."""
@@ -78,7 +101,7 @@ class Segmenter:
         box : on the scan's own grid
         probabilities : of every class, for each piece
         only_likeliest : with probabilities, that of the likeliest class alone
-        answer : the outputs where they are there already, see `answers`
+        answer : what `answers` gave, where it was asked already
 
         Raises DeviceError if the memory does not suffice for a single window.
         """
@@ -98,7 +121,9 @@ class Segmenter:
             told=_warning(listener),
         )
         parts = planes_on_scan(finished, axes, turned, walk.axis)
-        decoder = Decoder(self.task, placement, walk.axis, probabilities, only_likeliest)
+        decoder = Decoder(
+            self.task, placement, walk.axis, probabilities, only_likeliest, self._head()
+        )
         pieces = chain.from_iterable(starmap(decoder, parts))
         while True:
             # Between two pieces the caller does what it wants: nothing is switched on there.
@@ -109,7 +134,7 @@ class Segmenter:
             yield piece
 
     def answers(self, images: Sequence[GridImage], listener: Listener) -> list[Tensor]:
-        """(K, *window) outputs of scans that are one window each, all of the same size.
+        """The blended maps of scans that are one window each, all of the same size, for `pieces`.
 
         Raises DeviceError if the memory does not suffice for a single one.
         """
@@ -120,13 +145,13 @@ class Segmenter:
             return batches([image.read(whole_box(tiling.window)) for image in images])
 
     def compute(self, windows: Tensor) -> Tensor:
-        """(B, C, *window) -> (B, K, *window) on the device, mirrored and by all members."""
+        """(B, C, *window) -> (B, blended maps, *window), mirrored and by all members."""
         with self._computing():
             return self._pass()(windows.to(self.device))
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        for network in (self.network, *self.others):
+        for network in self.networks:
             network.eval()
         with torch.inference_mode(), memory_errors(self.device):
             yield
@@ -140,17 +165,22 @@ class Segmenter:
         return self.task.mask(self.indices(image, listener), image.placement.scan)
 
     def _pass(self) -> Callable[[Tensor], Tensor]:
+        with_heads = self._head() is None
+
         def answer(network: UNet, x: Tensor) -> Tensor:
             # The networks alone: what interpolates their outputs is products of matrices too.
             with autocast(self.device, self.precision):
-                finest: Tensor = network(x)[0]
+                finest: Tensor = network(x, with_heads=with_heads)[0]
             return finest
 
         def once(x: Tensor) -> Tensor:
-            total = answer(self.network, x)
-            # Window by window, so that a scan has one set of maps however many members there are.
             # Outputs before softmax, as in nnU-Net: any task has a mean of them, and a member that
             # is not sure of a voxel has less of a say in it.
+            if not with_heads:
+                # The head takes the mean.
+                return torch.cat([answer(network, x) for network in self.networks], 1)
+            total = answer(self.network, x)
+            # Window by window, so that a scan has one set of maps however many members there are.
             for other in self.others:
                 total = total.float() + answer(other, x).float()
             return total / (1 + len(self.others)) if self.others else total

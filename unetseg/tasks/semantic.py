@@ -7,7 +7,7 @@ from unetseg.config import Plan
 from unetseg.formats.voxels import smallest_integers
 from unetseg.geometry import Geometry
 from unetseg.metrics import METRICS
-from unetseg.pipeline.restoring import largest_output
+from unetseg.pipeline.deciding import largest_output
 from unetseg.records import Label, Mask
 from unetseg.tasks.cleaning import CLEANING_BYTES, Indices, clean, cleanings, voxel_size
 from unetseg.tasks.losses import ClassLoss, FromLabels, Total, class_dtype
