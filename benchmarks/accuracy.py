@@ -13,7 +13,6 @@ machine, versions, commit and every case's score. `--keep` leaves division, run 
 import argparse
 import csv
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from unetseg.dataset import find_cases
+from unetseg.processes import usable_cores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CPUINFO = Path("/proc/cpuinfo")
@@ -172,11 +172,8 @@ def surroundings() -> dict[str, object]:
     lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     changed = bool(git("status", "--porcelain", "--", "unetseg"))
-    # Those that it may use; the others may be busy with another one.
-    has_some = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_some else os.cpu_count()
     return {
-        "machine": f"{platform.machine()}, {cores} cores",
+        "machine": f"{platform.machine()}, {usable_cores()} cores",
         "processor": names[0] if names else platform.processor(),
         "versions": {name: version(name) for name in ("unetseg", "torch", "monai", "numpy")},
         "commit": git("describe", "--always", "--dirty"),

@@ -1,6 +1,5 @@
 """The device that does the work: found, measured, and what it computes fast."""
 
-import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -10,6 +9,7 @@ import psutil
 import torch
 
 from unetseg.errors import DeviceError, UsageError
+from unetseg.processes import usable_cores
 from unetseg.records import Machine
 
 _PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -77,18 +77,17 @@ def several_devices(device: str, cards: Sequence[int]) -> tuple[str, ...]:
 
 def measure(device: torch.device) -> Machine:
     """Free memory, cores and abilities of the device."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().available
     bfloat16 = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if device.type == "cuda":
         memory = torch.cuda.mem_get_info(device)[0]
         bfloat16 = torch.cuda.is_bf16_supported()
-    return Machine(str(device), int(memory), int(cores or 1), bool(bfloat16))
+    return Machine(str(device), int(memory), usable_cores(), bool(bfloat16))
 
 
 def machine_name(device: torch.device) -> str:
     """The machine in words: its processor, cores, memory and system, and the card that is used."""
-    cores = measure(torch.device("cpu")).cores
+    cores = usable_cores()
     memory = psutil.virtual_memory().total / 2**30
     system = f"{platform.system()} {platform.release()}"
     text = (

@@ -1,5 +1,6 @@
-"""Processes that this one starts: how, and what is said of one that came to nothing."""
+"""This process's cores, and processes that it starts: how, and what is said of one that failed."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,13 @@ class ProcessFailed(UnetsegError):
     def __init__(self, what: str, exit_code: int, *, where: str = "", hint: str = GO_ON) -> None:
         super().__init__(what, where=where, hint=hint)
         self.exit_code = exit_code
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; others may be busy with another one."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def python(*words: str) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import IO
 
-from unetseg.processes import ProcessFailed, how_ended, python
+from unetseg.processes import ProcessFailed, how_ended, python, usable_cores
 
 # A rank that has lost another one ends with this code, and leaves it to the other to say why.
 LOST = 75
@@ -54,7 +54,6 @@ def start(cards: Sequence[int], *, debug: bool) -> int:
 def variables(rank: int, cards: Sequence[int], port: int) -> dict[str, str]:
     """What torchrun would set, for one of the processes on this machine."""
     count, given = len(cards), os.environ
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     result = {
         "RANK": str(rank),
         "WORLD_SIZE": str(count),
@@ -62,7 +61,7 @@ def variables(rank: int, cards: Sequence[int], port: int) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": given.get("OMP_NUM_THREADS", str(max(1, (cores or 1) // count))),
+        "OMP_NUM_THREADS": given.get("OMP_NUM_THREADS", str(max(1, usable_cores() // count))),
         _PARENT: str(os.getpid()),
     }
     if tuple(cards) != tuple(range(count)):

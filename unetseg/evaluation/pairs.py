@@ -1,6 +1,5 @@
 """Truths and predicted masks, paired by name."""
 
-import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,6 +11,7 @@ from unetseg.dataset.listing import some
 from unetseg.dataset.masks import BESIDE_MASKS, case_name, is_folder, masks_by_name
 from unetseg.errors import DataError, DeviceError, UnetsegError, UsageError
 from unetseg.formats import read_mask
+from unetseg.processes import usable_cores
 from unetseg.records import Advance, Case, Listener, Mask, Note, Stage, ignore_event
 
 # Name, truth and predicted mask of a case.
@@ -125,11 +125,5 @@ def _outcomes(
             return DeviceError("too large to be scored in the free memory", where=predicted)
 
     # Threads suffice: reading and the distance transform release the interpreter lock.
-    with ThreadPoolExecutor(min(_cores(), len(pairs))) as executor:
+    with ThreadPoolExecutor(min(usable_cores(), len(pairs))) as executor:
         yield from executor.map(outcome, pairs)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
