@@ -156,14 +156,19 @@ def test_values_beyond_all_numbers_rule_nothing_out():
     assert (found[:3] == 2).all()
 
 
-@given(changes(), st.booleans())
+@given(
+    changes(),
+    st.booleans(),
+    st.sampled_from([40, 300]),
+    st.sampled_from([torch.float32, torch.float16]),
+)
 @QUICK
-def test_a_head_may_come_after_what_is_linear(change, rough):
+def test_a_head_may_come_after_what_is_linear(change, rough, classes, waiting):
     before, after, box = change
     make = rough_outputs if rough else trained_outputs
-    features = make(4, before, 0).movedim(0, -1)
-    head = Head(noise(40, 4, seed=1), noise(40, seed=2))
-    outputs = features @ head.weight.T + head.bias
+    features = make(4, before, 0).movedim(0, -1).to(waiting)
+    head = Head(noise(classes, 4, seed=1), noise(classes, seed=2))
+    outputs = features.float() @ head.weight.T + head.bias
     axes = all_taps(before, after, smooth=False)
     expected = interpolated(outputs, full(before), axes, box)
     found = interpolated(features, full(before), axes, box, head)
@@ -172,7 +177,7 @@ def test_a_head_may_come_after_what_is_linear(change, rough):
     mine = expected.gather(0, decided[None])[0]
     torch.testing.assert_close(mine, expected.max(0).values, rtol=0, atol=1e-4)
     # The negative twin: without its bias others are the largest.
-    without = Head(head.weight, torch.zeros(40))
+    without = Head(head.weight, torch.zeros(classes))
     assert not torch.allclose(interpolated(features, full(before), axes, box, without), expected)
 
 
