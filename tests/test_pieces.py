@@ -129,27 +129,42 @@ def of_many_classes(plan, *, mirror=False):
     )
 
 
+CARD = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.cuda,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    ],
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", CARD])
 @pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
 @pytest.mark.parametrize("members", [1, 2, 8])
-def test_blended_features_become_what_blended_outputs_are(plan, members, mirror):
+def test_blended_features_become_what_blended_outputs_are(plan, members, mirror, device):
     made = of_many_classes(plan, mirror=mirror)
+    where = torch.device(device)
+    # The convolutions of a card round to 10 bits.
+    close = 1e-5 if device == "cpu" else 5e-3
     segmenter, *others = (segmenter_of(made, seed) for seed in range(members))
-    segmenter = replace(segmenter, others=tuple(other.network for other in others))
+    networks = [each.network.placed(where) for each in (segmenter, *others)]
+    segmenter = replace(segmenter, network=networks[0], others=tuple(networks[1:]), device=where)
     features = made.network.features[0] * members
     assert segmenter.blended_maps == min(features, 30)
     image = prepare(scan_of((21, 34, 18), TURNED), made.data)
     outputs = scan_outputs(segmenter, image)
     shape = image.placement.scan.shape
-    _, maps = put_together(segmenter.pieces(image, probabilities=True), shape, 30)
-    torch.testing.assert_close(torch.from_numpy(maps), outputs.softmax(0), rtol=0, atol=1e-5)
-    indices, _ = put_together(segmenter.pieces(image), shape, 30)
+    walk = replace(segmenter.walk(image.placement.grid.shape), on_device=device != "cpu")
+    _, maps = put_together(segmenter.pieces(image, walk, probabilities=True), shape, 30)
+    torch.testing.assert_close(torch.from_numpy(maps), outputs.softmax(0), rtol=0, atol=close)
+    indices, _ = put_together(segmenter.pieces(image, walk), shape, 30)
     mine = outputs.gather(0, torch.from_numpy(indices).long()[None])[0]
-    torch.testing.assert_close(mine, outputs.max(0).values, rtol=0, atol=1e-4)
+    torch.testing.assert_close(mine, outputs.max(0).values, rtol=0, atol=10 * close)
     assert len(np.unique(indices)) > 3
     # The negative twin: the outputs are those of this head.
     with torch.no_grad():
         segmenter.network.heads[0].weight.mul_(-1)
-    changed, _ = put_together(segmenter.pieces(image), shape, 30)
+    changed, _ = put_together(segmenter.pieces(image, walk), shape, 30)
     assert (changed != indices).mean() > 0.05
 
 

@@ -21,8 +21,8 @@ from unetseg.prediction.room import finishing_bytes
 from unetseg.tasks.segmenting import Segmenter
 from unetseg.windows import Tiling, Walk
 
-# What is computed with beside what is counted: copies of a chunk, blocks that are decided at the
-# same time, freed memory not yet given back.
+# What is computed with beside what is counted: copies of a chunk, voxels that are decided
+# together, freed memory not yet given back.
 _SPARE_BYTES = 128 << 20
 # So many parts, and a part is about a window wide.
 _MOST_PARTS = 64
