@@ -440,7 +440,7 @@ class TestEvaluate:
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(pairs, "read_mask", counting)
-        monkeypatch.setattr(pairs, "_cores", lambda: 1)
+        monkeypatch.setattr(pairs, "usable_cores", lambda: 1)
         # Holds the traceback, as a command line that shows it does, and with it the frames.
         with pytest.raises(KeyboardInterrupt) as caught:
             evaluate(truth, predicted, listener=interrupted)
